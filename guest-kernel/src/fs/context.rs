@@ -1,0 +1,4 @@
+//! Root, working directory and umask of a process.
+/// Placeholder.
+#[derive(Debug)]
+pub struct FsContext;

@@ -1,0 +1,4 @@
+//! The table of open files.
+/// Placeholder.
+#[derive(Debug)]
+pub struct FdTable;

@@ -1,0 +1,4 @@
+//! The VFS and its file systems.
+
+pub mod context;
+pub mod fd;

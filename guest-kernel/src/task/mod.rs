@@ -1,0 +1,51 @@
+//! Tasks: a kernel stack and a user context each, and what they share, by `Arc`.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::AtomicU32;
+
+use crate::sync::SpinLock;
+
+/// Process, user and group ids.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Credentials {
+    /// Real, effective, saved and file-system user id.
+    pub uid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// Effective group id.
+    pub egid: u32,
+}
+
+/// What exec was given: shown in /proc.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    /// Absolute path of the program, symlinks resolved: /proc/self/exe.
+    pub exe: Vec<u8>,
+    /// Arguments, each NUL-terminated: /proc/self/cmdline.
+    pub arguments: Vec<u8>,
+    /// Environment, each NUL-terminated: /proc/self/environ.
+    pub environment: Vec<u8>,
+    /// The last component of the path, at most 15 bytes: /proc/self/comm.
+    pub comm: Vec<u8>,
+}
+
+/// A thread of a process. The parts that clone can share are behind `Arc`.
+pub struct Task {
+    /// Thread id.
+    pub tid: u32,
+    /// Process id.
+    pub pid: u32,
+    /// Parent's process id.
+    pub ppid: AtomicU32,
+    /// Who it acts as.
+    pub credentials: SpinLock<Credentials>,
+    /// The program.
+    pub image: SpinLock<Image>,
+    /// Open files.
+    pub files: Arc<crate::fs::fd::FdTable>,
+    /// Root, working directory, umask.
+    pub context: Arc<crate::fs::context::FsContext>,
+}
