@@ -4,3 +4,5 @@
 //! order; the run loop answers exits until the guest ends; [`stats`] tells what happened.
 
 pub mod config;
+pub mod program;
+pub mod root;
