@@ -16,6 +16,12 @@ impl Errno {
         self.0 as i32
     }
 
+    /// Internal: the call was interrupted by a signal before it did anything. It is made
+    /// again unless a handler ran, which turns this into EINTR. Never reaches the user.
+    pub(crate) const ERESTARTNOHAND: Self = Self(514);
+    /// Internal: as [`Self::ERESTARTNOHAND`], but restart_syscall goes on with it.
+    pub(crate) const ERESTART_RESTARTBLOCK: Self = Self(516);
+
     /// The errno of a `-errno` word, if it is one (-4095..=-1).
     #[must_use]
     pub const fn from_negative(value: i64) -> Option<Self> {

@@ -11,6 +11,7 @@
 //! * [`driver`]: the stdio doorbell and COM1.
 //! * [`syscall`]: the table of system calls; no other logic.
 //! * [`sync`]: spin locks, once.
+//! * [`time`]: clocks and sleeping.
 //!
 //! # Lock order
 //!
@@ -38,3 +39,4 @@ pub mod fs;
 pub mod mm;
 pub mod sync;
 pub mod task;
+pub mod time;

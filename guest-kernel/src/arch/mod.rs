@@ -7,10 +7,14 @@ mod x86;
 pub use x86::{
     InterruptState, current, direct_map_base, exit_machine, flush_tlb_page, flush_tlb_user,
     interrupts_restore, interrupts_save_and_disable, kernel_page_table_root, ring_doorbell,
-    serial_write, time_stamp_counter, user_copy, user_zero, wait_for_interrupt,
+    serial_write, set_timer, time_stamp_counter, user_copy, user_zero, wait_for_interrupt,
 };
 #[cfg(target_os = "none")]
 pub use x86::{cpu, entry, trap};
+
+// Pure data and code of ring 3: the same on the host, where the unit tests run it.
+#[path = "x86/vdso.rs"]
+pub mod vdso;
 
 #[cfg(not(target_os = "none"))]
 mod host;
@@ -18,6 +22,6 @@ mod host;
 pub use host::{
     ARENA_SIZE, InterruptState, current, direct_map_base, exit_machine, flush_tlb_page,
     flush_tlb_user, interrupts_restore, interrupts_save_and_disable, kernel_page_table_root,
-    ring_doorbell, serial_write, set_current, time_stamp_counter, user_copy, user_zero,
+    ring_doorbell, serial_write, set_current, set_timer, time_stamp_counter, user_copy, user_zero,
     wait_for_interrupt,
 };

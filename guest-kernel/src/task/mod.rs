@@ -48,4 +48,29 @@ pub struct Task {
     pub files: Arc<crate::fs::fd::FdTable>,
     /// Root, working directory, umask.
     pub context: Arc<crate::fs::context::FsContext>,
+    /// The sleep that restart_syscall goes on with.
+    pub interrupted_sleep: SpinLock<Option<crate::time::InterruptedSleep>>,
+}
+
+impl Task {
+    /// A task 1 with nothing in it.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            tid: 1,
+            pid: 1,
+            ppid: AtomicU32::new(0),
+            credentials: SpinLock::new(Credentials::default()),
+            image: SpinLock::new(Image::default()),
+            files: Arc::new(crate::fs::fd::FdTable),
+            context: Arc::new(crate::fs::context::FsContext),
+            interrupted_sleep: SpinLock::new(None),
+        }
+    }
+
+    /// Whether a signal waits that breaks off a system call.
+    #[must_use]
+    pub fn signal_pending(&self) -> bool {
+        false
+    }
 }
