@@ -16,11 +16,22 @@ impl Errno {
         self.0 as i32
     }
 
-    /// Internal: the call was interrupted by a signal before it did anything. It is made
-    /// again unless a handler ran, which turns this into EINTR. Never reaches the user.
+    /// Internal: the call was interrupted by a signal before it did anything. It is made again unless
+    /// a handler without SA_RESTART ran, which turns this into EINTR. Never reaches the user.
+    pub(crate) const ERESTARTSYS: Self = Self(512);
+    /// Internal: the call is made again, whatever handler ran.
+    pub(crate) const ERESTARTNOINTR: Self = Self(513);
+    /// Internal: as [`Self::ERESTARTSYS`], but any handler turns it into EINTR.
     pub(crate) const ERESTARTNOHAND: Self = Self(514);
     /// Internal: as [`Self::ERESTARTNOHAND`], but restart_syscall goes on with it.
     pub(crate) const ERESTART_RESTARTBLOCK: Self = Self(516);
+
+    /// Whether this is one of the internal codes: a dispatcher that sees one must not return to user
+    /// mode before `task::signal::deliver` has replaced it.
+    #[must_use]
+    pub const fn is_restart(self) -> bool {
+        self.0 >= 512 && self.0 <= 516
+    }
 
     /// The errno of a `-errno` word, if it is one (-4095..=-1).
     #[must_use]

@@ -6,6 +6,7 @@ use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
 use std::sync::OnceLock;
 
+use super::frame::FxArea;
 use crate::task::Task;
 
 /// Whether interrupts were on.
@@ -77,6 +78,23 @@ pub fn exit_machine(word: u32) -> ! {
 }
 /// No timer: nothing sleeps here.
 pub fn set_timer(_tsc_deadline: Option<u64>) {}
+/// No way back to user mode that could look.
+pub fn set_work_pending() {}
+
+thread_local! {
+    static FPU: Cell<FxArea> = const { Cell::new(FxArea::INITIAL) };
+}
+
+/// Stores the registers that this test thread pretends to have.
+pub fn fpu_save(area: &mut FxArea) {
+    *area = FPU.get();
+}
+
+/// Sets the registers that this test thread pretends to have.
+pub fn fpu_restore(area: &FxArea) {
+    FPU.set(*area);
+}
+
 /// Some time.
 pub fn time_stamp_counter() -> u64 {
     0

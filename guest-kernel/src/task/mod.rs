@@ -1,5 +1,7 @@
 //! Tasks: a kernel stack and a user context each, and what they share, by `Arc`.
 
+pub mod signal;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU32;
@@ -48,6 +50,8 @@ pub struct Task {
     pub files: Arc<crate::fs::fd::FdTable>,
     /// Root, working directory, umask.
     pub context: Arc<crate::fs::context::FsContext>,
+    /// Signals: pending, blocked, handled.
+    pub signals: signal::SignalState,
     /// The sleep that restart_syscall goes on with.
     pub interrupted_sleep: SpinLock<Option<crate::time::InterruptedSleep>>,
 }
@@ -64,13 +68,8 @@ impl Task {
             image: SpinLock::new(Image::default()),
             files: Arc::new(crate::fs::fd::FdTable),
             context: Arc::new(crate::fs::context::FsContext),
+            signals: signal::SignalState::new(),
             interrupted_sleep: SpinLock::new(None),
         }
-    }
-
-    /// Whether a signal waits that breaks off a system call.
-    #[must_use]
-    pub fn signal_pending(&self) -> bool {
-        false
     }
 }

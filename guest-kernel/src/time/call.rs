@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     fn user<T>(value: &mut T) -> UserAddr {
-        UserAddr((&raw mut *value).addr() as u64)
+        UserAddr((&raw mut *value).expose_provenance() as u64)
     }
 
     #[test]

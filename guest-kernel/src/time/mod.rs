@@ -61,7 +61,7 @@ pub enum Wake {
     Signal,
 }
 
-/// Waits until the monotonic clock shows `deadline_ns` or a signal is pending.
+/// Waits until the monotonic clock shows `deadline_ns` (all ones: never) or a signal is pending.
 pub fn sleep_until(task: &Task, deadline_ns: u64) -> Wake {
     let wake = loop {
         // From the look at the condition to the halt no interrupt may be lost.
@@ -71,7 +71,7 @@ pub fn sleep_until(task: &Task, deadline_ns: u64) -> Wake {
         } else if task.signal_pending() {
             Some(Wake::Signal)
         } else {
-            arch::set_timer(Some(DATA.tsc_at(deadline_ns)));
+            arch::set_timer((deadline_ns != u64::MAX).then(|| DATA.tsc_at(deadline_ns)));
             arch::wait_for_interrupt();
             None
         };
