@@ -46,19 +46,13 @@ impl Stop {
             _ => {
                 let text = self.0.to_string();
                 let text = text.strip_prefix("error: ").unwrap_or(&text);
-                io::stderr()
-                    .lock()
-                    .write_all(format!("vmm: {text}").as_bytes())
+                io::stderr().lock().write_all(format!("vmm: {text}").as_bytes())
             }
         }
     }
 
     fn exit_code(&self) -> u8 {
-        if self.0.use_stderr() {
-            exit_code::VMM_FAILED
-        } else {
-            0
-        }
+        if self.0.use_stderr() { exit_code::VMM_FAILED } else { 0 }
     }
 }
 
@@ -252,12 +246,7 @@ struct Run {
     console: ConsoleName,
 
     /// The program and its arguments: one list, so that all that follows the program is its own.
-    #[arg(
-        value_name = "PROGRAM",
-        required = true,
-        trailing_var_arg = true,
-        hide = true
-    )]
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, hide = true)]
     command: Vec<OsString>,
 }
 
@@ -287,12 +276,7 @@ impl Run {
             .args(words)
             .inherit_env(host_environment.iter().cloned());
         for Variable { key, value } in self.env {
-            let host = || {
-                host_environment
-                    .iter()
-                    .find(|(name, _)| *name == key)
-                    .map(|(_, v)| v)
-            };
+            let host = || host_environment.iter().find(|(name, _)| *name == key).map(|(_, v)| v);
             if let Some(value) = value.as_ref().or_else(host) {
                 config = config.env(&key, value);
             }
@@ -401,10 +385,7 @@ fn parse_addition(text: &OsStr) -> Result<Addition, String> {
         Some(colon) => {
             let (host, guest) = bytes.split_at(colon);
             let guest = guest.strip_prefix(b":").unwrap_or(guest);
-            (
-                PathBuf::from(OsStr::from_bytes(host)),
-                PathBuf::from(OsStr::from_bytes(guest)),
-            )
+            (PathBuf::from(OsStr::from_bytes(host)), PathBuf::from(OsStr::from_bytes(guest)))
         }
         None => (PathBuf::from(text), absolute(Path::new(text))?),
     };
@@ -412,10 +393,7 @@ fn parse_addition(text: &OsStr) -> Result<Addition, String> {
         return Err("HOST is empty; expected HOST or HOST:GUEST".to_owned());
     }
     config::validate_guest_path(&guest).map_err(|error| error.to_string())?;
-    Ok(Addition {
-        host,
-        guest: guest.components().collect(),
-    })
+    Ok(Addition { host, guest: guest.components().collect() })
 }
 
 /// Where a host path is in the guest by default. `..` is resolved by the host: only there are the links.
@@ -432,10 +410,7 @@ fn absolute(path: &Path) -> Result<PathBuf, String> {
             None => fs::canonicalize(path),
         }
     };
-    if path
-        .components()
-        .any(|component| component == std::path::Component::ParentDir)
-    {
+    if path.components().any(|component| component == std::path::Component::ParentDir) {
         named().map_err(|error| error.to_string())
     } else {
         std::path::absolute(path).map_err(|error| error.to_string())
@@ -449,9 +424,7 @@ fn split_once(text: &OsStr, separator: u8) -> Option<(&OsStr, &OsStr)> {
 }
 
 fn indent(text: &str) -> String {
-    text.lines()
-        .map(|line| format!("  {}\n", line.trim_start()))
-        .collect()
+    text.lines().map(|line| format!("  {}\n", line.trim_start())).collect()
 }
 
 #[cfg(test)]
@@ -483,107 +456,39 @@ mod tests {
 
     #[test]
     fn options_become_fields() {
-        let stats = |format, file: Option<&str>| StatsRequest {
-            format,
-            file: file.map(Into::into),
-        };
+        let stats =
+            |format, file: Option<&str>| StatsRequest { format, file: file.map(Into::into) };
         let cases: &[(&[&str], Config)] = &[
             (&["x"], plain()),
             (&["--memory", "16M", "x"], plain().memory_bytes(16 << 20)),
             (&["--memory=1GiB", "x"], plain().memory_bytes(1 << 30)),
             (&["--memory", "4096", "x"], plain().memory_bytes(4096)),
             (&["--memory", "2t", "x"], plain().memory_bytes(2 << 40)),
-            (
-                &["--cpus", "3", "x"],
-                Config {
-                    cpu_count: 3,
-                    ..plain()
-                },
-            ),
-            (
-                &["--timeout", "5", "x"],
-                plain().timeout(Duration::from_secs(5)),
-            ),
-            (
-                &["--timeout", ".25", "x"],
-                plain().timeout(Duration::from_millis(250)),
-            ),
-            (
-                &["--timeout", "1m30s", "x"],
-                plain().timeout(Duration::from_secs(90)),
-            ),
-            (
-                &["-e", "A=1", "--env=B=2=3", "x"],
-                plain().env("A", "1").env("B", "2=3"),
-            ),
+            (&["--cpus", "3", "x"], Config { cpu_count: 3, ..plain() }),
+            (&["--timeout", "5", "x"], plain().timeout(Duration::from_secs(5))),
+            (&["--timeout", ".25", "x"], plain().timeout(Duration::from_millis(250))),
+            (&["--timeout", "1m30s", "x"], plain().timeout(Duration::from_secs(90))),
+            (&["-e", "A=1", "--env=B=2=3", "x"], plain().env("A", "1").env("B", "2=3")),
             (&["-e", "A=", "x"], plain().env("A", "")),
-            (
-                &["-e", "SECRET", "-eNOT_SET", "x"],
-                plain().env("SECRET", "s"),
-            ),
-            (
-                &["-e", "PATH=/usr/bin", "x"],
-                plain().env("PATH", "/usr/bin"),
-            ),
+            (&["-e", "SECRET", "-eNOT_SET", "x"], plain().env("SECRET", "s")),
+            (&["-e", "PATH=/usr/bin", "x"], plain().env("PATH", "/usr/bin")),
             (&["--cwd", "/a//b/./c/", "x"], plain().cwd("/a/b/c")),
-            (
-                &["--file", "/etc/passwd", "x"],
-                plain().addition("/etc/passwd", "/etc/passwd"),
-            ),
-            (
-                &["--file", "/etc/passwd:/p", "x"],
-                plain().addition("/etc/passwd", "/p"),
-            ),
+            (&["--file", "/etc/passwd", "x"], plain().addition("/etc/passwd", "/etc/passwd")),
+            (&["--file", "/etc/passwd:/p", "x"], plain().addition("/etc/passwd", "/p")),
             (&["--file", "a:b:/p", "x"], plain().addition("a:b", "/p")),
-            (
-                &["--dir", "/usr/../etc", "x"],
-                plain().addition("/usr/../etc", "/etc"),
-            ),
+            (&["--dir", "/usr/../etc", "x"], plain().addition("/usr/../etc", "/etc")),
             (&["--root", "r", "x"], plain().root("r")),
-            (
-                &["--kernel", "k", "x"],
-                Config {
-                    kernel: Some("k".into()),
-                    ..plain()
-                },
-            ),
-            (
-                &["--cmdline", "-a b", "x"],
-                Config {
-                    cmdline: "-a b".into(),
-                    ..plain()
-                },
-            ),
-            (
-                &["--stats", "x"],
-                plain().stats(stats(StatsFormat::Text, None)),
-            ),
-            (
-                &["--stats=json", "x"],
-                plain().stats(stats(StatsFormat::Json, None)),
-            ),
-            (
-                &["--stats-file", "f", "x"],
-                plain().stats(stats(StatsFormat::Text, Some("f"))),
-            ),
+            (&["--kernel", "k", "x"], Config { kernel: Some("k".into()), ..plain() }),
+            (&["--cmdline", "-a b", "x"], Config { cmdline: "-a b".into(), ..plain() }),
+            (&["--stats", "x"], plain().stats(stats(StatsFormat::Text, None))),
+            (&["--stats=json", "x"], plain().stats(stats(StatsFormat::Json, None))),
+            (&["--stats-file", "f", "x"], plain().stats(stats(StatsFormat::Text, Some("f")))),
             (
                 &["--stats=json", "--stats-file=f", "x"],
                 plain().stats(stats(StatsFormat::Json, Some("f"))),
             ),
-            (
-                &["-v", "x"],
-                Config {
-                    verbose: true,
-                    ..plain()
-                },
-            ),
-            (
-                &["--console", "serial", "x"],
-                Config {
-                    console: Console::Serial,
-                    ..plain()
-                },
-            ),
+            (&["-v", "x"], Config { verbose: true, ..plain() }),
+            (&["--console", "serial", "x"], Config { console: Console::Serial, ..plain() }),
         ];
         for (words, expected) in cases {
             assert_eq!(run(words), *expected, "{words:?}");
@@ -593,10 +498,7 @@ mod tests {
     #[test]
     fn what_follows_the_program_is_its_own() {
         let cases: &[(&[&str], &[&str])] = &[
-            (
-                &["x", "-v", "--help", "--memory", "1"],
-                &["-v", "--help", "--memory", "1"],
-            ),
+            (&["x", "-v", "--help", "--memory", "1"], &["-v", "--help", "--memory", "1"]),
             (&["x", "--", "-l"], &["--", "-l"]),
             (&["--", "x", "-l"], &["-l"]),
             (&["--", "x", "--"], &["--"]),
@@ -619,10 +521,7 @@ mod tests {
             (&["--memory", "-1", "x"], "such as 512M"),
             (&["--memory", "1.5G", "x"], "such as 512M"),
             (&["--memory", "1MB", "x"], "such as 512M"),
-            (
-                &["--memory", "99999999999999999999", "x"],
-                "16G is the most",
-            ),
+            (&["--memory", "99999999999999999999", "x"], "16G is the most"),
             (&["--memory", "18014398509481984K", "x"], "16G is the most"),
             (&["--cpus", "many", "x"], "--cpus"),
             (&["--timeout", "0", "x"], "longer than zero"),
@@ -645,10 +544,7 @@ mod tests {
             let stop = try_run(words).expect_err(&format!("{words:?}"));
             assert_eq!(stop.exit_code(), 125, "{words:?}");
             let text = stop.0.to_string();
-            assert!(
-                text.starts_with("error: ") && text.contains(part),
-                "{words:?}: {text}"
-            );
+            assert!(text.starts_with("error: ") && text.contains(part), "{words:?}: {text}");
         }
     }
 
@@ -661,18 +557,8 @@ mod tests {
     #[test]
     fn any_bytes_pass() {
         let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
-        let words = [
-            b"vmm" as &[u8],
-            b"run",
-            b"-e",
-            b"K\xff=\xfe",
-            b"--file",
-            b"h\xff:/g\xff",
-        ];
-        let words = words
-            .into_iter()
-            .chain([b"p\xff" as &[u8], b"a\xff"])
-            .map(bytes);
+        let words = [b"vmm" as &[u8], b"run", b"-e", b"K\xff=\xfe", b"--file", b"h\xff:/g\xff"];
+        let words = words.into_iter().chain([b"p\xff" as &[u8], b"a\xff"]).map(bytes);
         let Command::Run(config) = parse(words, []).unwrap();
         let expected = Config::new(bytes(b"p\xff"))
             .arg(bytes(b"a\xff"))
@@ -683,24 +569,13 @@ mod tests {
 
     #[test]
     fn help_and_version_are_no_mistakes() {
-        for words in [
-            &["vmm", "--help"] as &[&str],
-            &["vmm", "run", "-h"],
-            &["vmm", "--version"],
-        ] {
+        for words in [&["vmm", "--help"] as &[&str], &["vmm", "run", "-h"], &["vmm", "--version"]] {
             let stop = parse(words.iter().map(OsString::from), []).unwrap_err();
             assert_eq!(stop.exit_code(), 0);
         }
         let stop = parse(["vmm", "run", "--help"].map(OsString::from), []).unwrap_err();
         let text = stop.0.to_string();
-        for part in [
-            "Machine:",
-            "Files:",
-            "Examples:",
-            "Exit codes:",
-            "PROGRAM",
-            "Ctrl-A x",
-        ] {
+        for part in ["Machine:", "Files:", "Examples:", "Exit codes:", "PROGRAM", "Ctrl-A x"] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -28,9 +28,8 @@ pub const STRING_BYTES_MAX: usize = 128 << 10;
 pub const STRINGS_BYTES_MAX: usize = 2 << 20;
 
 /// Variables of the host that a program gets by default; so is each that begins with `LC_`.
-pub const INHERITED_VARIABLES: [&str; 8] = [
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "TZ",
-];
+pub const INHERITED_VARIABLES: [&str; 8] =
+    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "TZ"];
 
 /// A file or directory of the host that the guest's root shall hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,11 +154,7 @@ impl Config {
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         let key = key.as_ref();
         let entry = environment_entry(key, value.as_ref());
-        match self
-            .environment
-            .iter_mut()
-            .find(|entry| environment_key(entry) == key.as_bytes())
-        {
+        match self.environment.iter_mut().find(|entry| environment_key(entry) == key.as_bytes()) {
             Some(old) => *old = entry,
             None => self.environment.push(entry),
         }
@@ -195,10 +190,7 @@ impl Config {
     /// Adds a host file or directory to the root.
     #[must_use]
     pub fn addition(mut self, host: impl Into<PathBuf>, guest: impl Into<PathBuf>) -> Self {
-        self.additions.push(Addition {
-            host: host.into(),
-            guest: guest.into(),
-        });
+        self.additions.push(Addition { host: host.into(), guest: guest.into() });
         self
     }
 
@@ -252,9 +244,7 @@ impl Config {
             return Err(ConfigError::MemoryAlignment { bytes });
         }
         if !(1..=CPU_COUNT_MAX).contains(&self.cpu_count) {
-            return Err(ConfigError::CpuCount {
-                count: self.cpu_count,
-            });
+            return Err(ConfigError::CpuCount { count: self.cpu_count });
         }
         if self.timeout == Some(Duration::ZERO) {
             return Err(ConfigError::Timeout);
@@ -287,10 +277,7 @@ impl Config {
             total += bytes.len() + 1 + size_of::<u64>();
         }
         if total > STRINGS_BYTES_MAX {
-            return Err(ConfigError::StringsTooLong {
-                program: program.to_owned(),
-                bytes: total,
-            });
+            return Err(ConfigError::StringsTooLong { program: program.to_owned(), bytes: total });
         }
         for entry in &self.environment {
             // An entry without a key is legal for execve, but no shell and no libc makes one.
@@ -312,21 +299,15 @@ fn environment_entry(key: &OsStr, value: &OsStr) -> OsString {
 
 /// The part of an entry before its first `=`.
 fn environment_key(entry: &OsStr) -> &[u8] {
-    entry
-        .as_bytes()
-        .split(|&byte| byte == b'=')
-        .next()
-        .unwrap_or_default()
+    entry.as_bytes().split(|&byte| byte == b'=').next().unwrap_or_default()
 }
 
 fn must_exist(path: &Path, what: &'static str) -> Result<(), ConfigError> {
-    path.metadata()
-        .map(|_| ())
-        .map_err(|source| ConfigError::HostPath {
-            what,
-            path: path.to_owned(),
-            source,
-        })
+    path.metadata().map(|_| ()).map_err(|source| ConfigError::HostPath {
+        what,
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// A guest path is absolute and says where it is without `..`, which the root's builder would have to
@@ -335,10 +316,7 @@ pub(crate) fn validate_guest_path(path: &Path) -> Result<(), GuestPathError> {
     if !path.is_absolute() {
         return Err(GuestPathError::Relative(path.to_owned()));
     }
-    if path
-        .components()
-        .any(|component| component == Component::ParentDir)
-    {
+    if path.components().any(|component| component == Component::ParentDir) {
         return Err(GuestPathError::Parent(path.to_owned()));
     }
     if path.as_os_str().as_bytes().contains(&0) {
@@ -502,23 +480,12 @@ mod tests {
     #[test]
     fn memory_limits() {
         let with = |bytes| Config::new("x").memory_bytes(bytes);
-        for good in [
-            MEMORY_BYTES_MIN,
-            MEMORY_BYTES_DEFAULT,
-            MEMORY_BYTES_MAX,
-            (16 << 20) + 4096,
-        ] {
+        for good in [MEMORY_BYTES_MIN, MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MAX, (16 << 20) + 4096] {
             with(good).validate().unwrap();
         }
         let cases = [
-            (
-                0,
-                "cannot give the guest 0 bytes of memory: too small: choose 16 MiB to 16 GiB",
-            ),
-            (
-                1 << 20,
-                "cannot give the guest 1 MiB of memory: too small: choose 16 MiB to 16 GiB",
-            ),
+            (0, "cannot give the guest 0 bytes of memory: too small: choose 16 MiB to 16 GiB"),
+            (1 << 20, "cannot give the guest 1 MiB of memory: too small: choose 16 MiB to 16 GiB"),
             (
                 900 << 40,
                 "cannot give the guest 900 TiB of memory: too large: choose 16 MiB to 16 GiB",
@@ -545,15 +512,8 @@ mod tests {
 
     #[test]
     fn guest_paths_are_absolute_and_straight() {
-        Config::new("x")
-            .cwd("/tmp")
-            .addition("/", "/a/./b")
-            .validate()
-            .unwrap();
-        for bad in [
-            Config::new("x").cwd("tmp"),
-            Config::new("x").addition("/", "/a/../b"),
-        ] {
+        Config::new("x").cwd("/tmp").addition("/", "/a/./b").validate().unwrap();
+        for bad in [Config::new("x").cwd("tmp"), Config::new("x").addition("/", "/a/../b")] {
             assert!(message(&bad).contains("a guest path must"));
         }
     }
@@ -591,10 +551,7 @@ mod tests {
             pair("PATH", b"/\xff"),
             pair("COLUMNS", b"80"),
         ];
-        let config = Config::new("x")
-            .inherit_env(host)
-            .env("TERM", "xterm")
-            .env("A", "b=c");
+        let config = Config::new("x").inherit_env(host).env("TERM", "xterm").env("A", "b=c");
         let expected: Vec<OsString> =
             [b"TERM=xterm" as &[u8], b"LC_ALL=C", b"PATH=/\xff", b"A=b=c"]
                 .map(|entry| OsString::from_vec(entry.to_vec()))

@@ -68,12 +68,7 @@ pub struct Error {
 impl Error {
     /// An error of `kind`; `what` names the thing that failed.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self {
-            kind,
-            what: what.into(),
-            why: None,
-            remedy: None,
-        }
+        Self { kind, what: what.into(), why: None, remedy: None }
     }
 
     /// Adds the cause: another error, or a text.
@@ -169,14 +164,9 @@ mod tests {
         let cases: [(Error, &str); 4] = [
             (Error::new(Kind::Vmm, "a"), "a"),
             (Error::new(Kind::Vmm, "a").remedy("c"), "a: c"),
+            (Error::new(Kind::Vmm, "a\n\x1b[2J").because("b"), "a\\n\\u{1b}[2J: b"),
             (
-                Error::new(Kind::Vmm, "a\n\x1b[2J").because("b"),
-                "a\\n\\u{1b}[2J: b",
-            ),
-            (
-                Error::new(Kind::Vmm, "a")
-                    .because(Repeating(number))
-                    .remedy("c"),
+                Error::new(Kind::Vmm, "a").because(Repeating(number)).remedy("c"),
                 "a: outer: invalid digit found in string: c",
             ),
         ];

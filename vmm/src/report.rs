@@ -25,17 +25,9 @@ pub fn panic_text(panic: &PanicRecord, kernel: &[u8]) -> String {
     let message_len = (panic.message_len as usize).min(panic.message.len());
     let message = panic.message.get(..message_len).unwrap_or_default();
     let message = String::from_utf8_lossy(message);
-    let message = if message.trim().is_empty() {
-        "(it left no message)".into()
-    } else {
-        message
-    };
+    let message = if message.trim().is_empty() { "(it left no message)".into() } else { message };
     for (index, line) in message.trim_end().lines().enumerate() {
-        let prefix = if index == 0 {
-            "vmm: guest kernel panicked: "
-        } else {
-            "  "
-        };
+        let prefix = if index == 0 { "vmm: guest kernel panicked: " } else { "  " };
         let _ = writeln!(text, "{prefix}{}", one_line(line));
     }
 
@@ -48,25 +40,13 @@ pub fn panic_text(panic: &PanicRecord, kernel: &[u8]) -> String {
             registers.vector, registers.error_code
         );
     }
-    let _ = writeln!(
-        text,
-        "  rip {}",
-        symbols.describe(registers.rip, registers.rip)
-    );
+    let _ = writeln!(text, "  rip {}", symbols.describe(registers.rip, registers.rip));
     const NAMES: [&str; 16] = [
         "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12",
         "r13", "r14", "r15",
     ];
-    let rest = [
-        ("flags", registers.rflags),
-        ("cr2", registers.cr2),
-        ("cr3", registers.cr3),
-    ];
-    let all: Vec<_> = NAMES
-        .into_iter()
-        .zip(registers.general)
-        .chain(rest)
-        .collect();
+    let rest = [("flags", registers.rflags), ("cr2", registers.cr2), ("cr3", registers.cr3)];
+    let all: Vec<_> = NAMES.into_iter().zip(registers.general).chain(rest).collect();
     for row in all.chunks(4) {
         text.push(' ');
         for (name, value) in row {
@@ -181,12 +161,8 @@ impl<'a> Symbols<'a> {
 
     /// `address`, with the name of the function that `inside` belongs to.
     fn describe(&self, address: u64, inside: u64) -> String {
-        let end = self
-            .functions
-            .partition_point(|&(start, _, _)| start <= inside);
-        let found = end
-            .checked_sub(1)
-            .and_then(|index| self.functions.get(index));
+        let end = self.functions.partition_point(|&(start, _, _)| start <= inside);
+        let found = end.checked_sub(1).and_then(|index| self.functions.get(index));
         match found {
             Some(&(start, size, name)) if size == 0 || inside - start < size => {
                 let mut name = format!("{:#}", rustc_demangle::demangle(name));
@@ -221,10 +197,7 @@ pub(crate) mod tests {
                 message_len: 0,
                 backtrace_len: 0,
                 message: [0; PANIC_MESSAGE_MAX],
-                registers: PanicRegisters {
-                    vector: NO_VECTOR,
-                    ..PanicRegisters::default()
-                },
+                registers: PanicRegisters { vector: NO_VECTOR, ..PanicRegisters::default() },
                 backtrace: [0; BACKTRACE_MAX],
             },
         }
@@ -265,10 +238,7 @@ pub(crate) mod tests {
         assert_eq!(lines[2], "  exception 14 (page fault), error code 0x2");
         assert!(lines[3].starts_with("  rip 0x") && lines[3].ends_with("told_with_names+0x4"));
         assert!(text.contains("  rsp 000000000000abcd\n"), "{text}");
-        assert!(
-            text.contains(&format!("told_with_names+{size:#x}\n")),
-            "{text}"
-        );
+        assert!(text.contains(&format!("told_with_names+{size:#x}\n")), "{text}");
         assert!(text.ends_with("     1: 0x0000000000000001\n"), "{text}");
     }
 
@@ -293,9 +263,7 @@ pub(crate) mod tests {
         let panic = panic_with(b"x");
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         for _ in 0..500 {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let index = usize::try_from(state >> 33).unwrap() % elf.len();
             elf[index.min(index % 2048)] ^= 1 << (state & 7);
             assert!(panic_text(&panic, &elf).starts_with("vmm: guest kernel panicked: x\n"));

@@ -82,12 +82,7 @@ impl ExitCounts {
 
     /// All exits.
     pub fn total(&self) -> u64 {
-        let ports = self
-            .ports
-            .entries
-            .iter()
-            .map(|&(_, _, count)| count)
-            .sum::<u64>();
+        let ports = self.ports.entries.iter().map(|&(_, _, count)| count).sum::<u64>();
         ports
             + self.ports.other_in
             + self.ports.other_out
@@ -101,11 +96,7 @@ impl ExitCounts {
 
     /// Name and count by port, in ascending order of ports.
     fn ports(&self, wanted: Direction) -> Vec<(String, u64)> {
-        let entries = self
-            .ports
-            .entries
-            .iter()
-            .filter(|&&(direction, _, _)| direction == wanted);
+        let entries = self.ports.entries.iter().filter(|&&(direction, _, _)| direction == wanted);
         let mut ports: Vec<_> = entries
             .map(|&(_, port, count)| (port, count))
             .collect::<BTreeMap<_, _>>()
@@ -171,10 +162,7 @@ struct PortCounts {
 
 impl PortCounts {
     fn add(&mut self, direction: Direction, port: u16, count: u64) {
-        let known = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.0 == direction && entry.1 == port);
+        let known = self.entries.iter_mut().find(|entry| entry.0 == direction && entry.1 == port);
         if let Some(entry) = known {
             entry.2 += count;
         } else if self.entries.len() < PORT_COUNT_MAX {
@@ -244,10 +232,7 @@ impl PhaseClock {
     /// Begins the first phase, which has lasted for `since` already.
     pub fn begin(since: Duration) -> Self {
         let now = Instant::now();
-        Self {
-            phase_begin: now.checked_sub(since).unwrap_or(now),
-            times: Times::default(),
-        }
+        Self { phase_begin: now.checked_sub(since).unwrap_or(now), times: Times::default() }
     }
 
     /// Ends `phase` and begins the next one. Phases may come in any order and more than once.
@@ -343,13 +328,8 @@ impl Stats {
     /// marks. The guest may have written anything: nothing here depends on its being true.
     pub fn read_report(&mut self, report: &Report, tsc_khz: u32) {
         let marked = report.tsc_kernel_entry != 0 && report.tsc_user_entry != 0;
-        let ticks = report
-            .tsc_user_entry
-            .saturating_sub(report.tsc_kernel_entry);
-        self.boot = Boot {
-            entry_to_user_ticks: if marked { ticks } else { 0 },
-            tsc_khz,
-        };
+        let ticks = report.tsc_user_entry.saturating_sub(report.tsc_kernel_entry);
+        self.boot = Boot { entry_to_user_ticks: if marked { ticks } else { 0 }, tsc_khz };
         let guest_us = self.time_us.boot + self.time_us.run;
         self.time_us.boot = match (u128::from(tsc_khz), report.tsc_user_entry) {
             (0, _) => 0,
@@ -417,17 +397,11 @@ impl fmt::Display for Stats {
 
         let mut exits = vec![("total".to_owned(), self.exits.total())];
         let directed = |word: &'static str, ports: Vec<(String, u64)>| {
-            ports
-                .into_iter()
-                .map(move |(port, count)| (format!("{word} {port}"), count))
+            ports.into_iter().map(move |(port, count)| (format!("{word} {port}"), count))
         };
         exits.extend(directed("out", self.exits.ports(Direction::Out)));
         exits.extend(directed("in", self.exits.ports(Direction::In)));
-        exits.extend(
-            self.exits
-                .plain()
-                .map(|(key, count)| (key.replace('_', " "), count)),
-        );
+        exits.extend(self.exits.plain().map(|(key, count)| (key.replace('_', " "), count)));
         section(f, "Exits to the VMM", &counts(exits))?;
 
         let times = &self.time_us;
@@ -440,47 +414,25 @@ impl fmt::Display for Stats {
             ("tear down", times.tear_down),
             ("total", times.total),
         ];
-        section(
-            f,
-            "Time",
-            &times.map(|(name, us)| (name.to_owned(), milliseconds(us), us)),
-        )?;
+        section(f, "Time", &times.map(|(name, us)| (name.to_owned(), milliseconds(us), us)))?;
 
-        let mut calls: Vec<_> = self
-            .syscalls
-            .iter()
-            .map(|(name, &n)| (name.clone(), n))
-            .collect();
+        let mut calls: Vec<_> = self.syscalls.iter().map(|(name, &n)| (name.clone(), n)).collect();
         calls.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         section(f, "System calls", &counts(calls))?;
 
-        let faults = self
-            .faults
-            .iter()
-            .map(|(kind, &count)| (kind.replace('_', " "), count));
+        let faults = self.faults.iter().map(|(kind, &count)| (kind.replace('_', " "), count));
         section(f, "Page faults", &counts(faults.collect()))?;
 
         let bytes = &self.bytes;
-        let bytes = [
-            ("stdin", bytes.stdin),
-            ("stdout", bytes.stdout),
-            ("stderr", bytes.stderr),
-        ];
-        section(
-            f,
-            "Bytes",
-            &bytes.map(|(name, n)| (name.to_owned(), grouped(n), n)),
-        )?;
+        let bytes = [("stdin", bytes.stdin), ("stdout", bytes.stdout), ("stderr", bytes.stderr)];
+        section(f, "Bytes", &bytes.map(|(name, n)| (name.to_owned(), grouped(n), n)))?;
 
         let memory = &self.memory;
         let memory = [
             ("guest", memory.guest_bytes),
             ("guest, touched", memory.guest_touched_bytes),
             ("vmm, resident", memory.vmm_resident_bytes),
-            (
-                "kernel, most frames",
-                memory.kernel_frames_max.saturating_mul(4096),
-            ),
+            ("kernel, most frames", memory.kernel_frames_max.saturating_mul(4096)),
         ];
         let memory = memory.map(|(name, n)| (name.to_owned(), Size(n).to_string(), n));
         section(f, "Memory", &memory)?;
@@ -499,18 +451,8 @@ fn section(
         return Ok(());
     }
     writeln!(f, "{heading}")?;
-    let name_width = rows
-        .iter()
-        .map(|row| row.0.chars().count())
-        .max()
-        .unwrap_or(0)
-        .max(20);
-    let value_width = rows
-        .iter()
-        .map(|row| row.1.chars().count())
-        .max()
-        .unwrap_or(0)
-        .max(12);
+    let name_width = rows.iter().map(|row| row.0.chars().count()).max().unwrap_or(0).max(20);
+    let value_width = rows.iter().map(|row| row.1.chars().count()).max().unwrap_or(0).max(12);
     for (name, value, _) in rows {
         writeln!(f, "  {name:name_width$}  {value:>value_width$}")?;
     }
@@ -568,9 +510,7 @@ fn parse_smaps(
         }
         if let Some(value) = line.strip_prefix(b"Rss:") {
             let belongs_to = |ranges: &[Range<u64>]| {
-                ranges
-                    .iter()
-                    .any(|r| r.start < range.end && range.start < r.end)
+                ranges.iter().any(|r| r.start < range.end && range.start < r.end)
             };
             let part = if belongs_to(guest) {
                 &mut resident.guest
@@ -588,12 +528,7 @@ fn parse_smaps(
 
 /// `  1234 kB`.
 fn parse_kib(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text)
-        .ok()?
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()
+    std::str::from_utf8(text).ok()?.split_whitespace().next()?.parse().ok()
 }
 
 /// `start-end rest`.
@@ -615,11 +550,7 @@ mod tests {
 
     #[test]
     fn exits_are_counted_by_port_and_lumped_beyond_the_limit() {
-        let mut counts = ExitCounts {
-            hlt: 1,
-            unclaimed_reads: 5,
-            ..ExitCounts::default()
-        };
+        let mut counts = ExitCounts { hlt: 1, unclaimed_reads: 5, ..ExitCounts::default() };
         for port in (0..1000).rev() {
             counts.count_io(Direction::Out, port);
             counts.count_io(Direction::In, port);
@@ -638,10 +569,7 @@ mod tests {
 
     #[test]
     fn json_has_the_documented_keys() {
-        let mut stats = Stats {
-            exit_code: 3,
-            ..Stats::default()
-        };
+        let mut stats = Stats { exit_code: 3, ..Stats::default() };
         stats.exits.count_io(Direction::Out, ports::STDIO);
         stats.exits.count_io(Direction::Out, ports::EXIT);
         stats.exits.count_io(Direction::In, ports::COM1 + 5);
@@ -692,10 +620,7 @@ mod tests {
             let mut report = report();
             (report.tsc_kernel_entry, report.tsc_user_entry) = (entry, user);
             stats.read_report(&report, khz);
-            assert_eq!(
-                (stats.time_us.boot, stats.time_us.run),
-                (boot.min(1000), run)
-            );
+            assert_eq!((stats.time_us.boot, stats.time_us.run), (boot.min(1000), run));
         }
     }
 
@@ -703,11 +628,7 @@ mod tests {
     fn text_is_aligned_and_leaves_zeroes_out() {
         let mut stats = Stats::default();
         stats.exits.count_io(Direction::Out, ports::STDIO);
-        stats.time_us = Times {
-            run: 1_234_567,
-            total: 1_234_567,
-            ..Times::default()
-        };
+        stats.time_us = Times { run: 1_234_567, total: 1_234_567, ..Times::default() };
         stats.syscalls = [("read".to_owned(), 1), ("write".to_owned(), 12_345)].into();
         stats.memory.guest_bytes = 256 << 20;
         let expected = "\
@@ -729,27 +650,19 @@ Exit code 0
 
     #[test]
     fn a_full_disk_is_reported() {
-        let request = StatsRequest {
-            format: StatsFormat::Json,
-            file: Some("/dev/full".into()),
-        };
+        let request = StatsRequest { format: StatsFormat::Json, file: Some("/dev/full".into()) };
         let error = Stats::default().write(&request).unwrap_err();
         assert_eq!(error.exit_code(), 125);
         assert!(
-            error
-                .line()
-                .starts_with("cannot write the statistics to /dev/full: No space left")
+            error.line().starts_with("cannot write the statistics to /dev/full: No space left")
         );
     }
 
     #[test]
     fn system_calls_have_names() {
-        for (number, name) in [
-            (0, "read"),
-            (231, "exit_group"),
-            (462, "mseal"),
-            (400, "syscall_400"),
-        ] {
+        for (number, name) in
+            [(0, "read"), (231, "exit_group"), (462, "mseal"), (400, "syscall_400")]
+        {
             assert_eq!(syscall_name(number), name);
         }
     }
@@ -773,11 +686,7 @@ Rss: nonsense
         let root = 0x8f00_0000_1000..0x8f00_0000_2000;
         assert_eq!(
             parse_smaps(smaps.as_slice(), &[guest], &[root]).unwrap(),
-            Resident {
-                guest: 8 << 10,
-                root: 32 << 10,
-                vmm: 20 << 10
-            }
+            Resident { guest: 8 << 10, root: 32 << 10, vmm: 20 << 10 }
         );
         assert!(measure_resident(&[], &[]).unwrap().vmm > 100 << 10);
     }

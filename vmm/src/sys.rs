@@ -23,11 +23,7 @@ static SAVED: AtomicPtr<Saved> = AtomicPtr::new(ptr::null_mut());
 static IS_RAW: AtomicBool = AtomicBool::new(false);
 
 fn check(result: c_int) -> io::Result<c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Saves the settings of the terminal `fd` and makes it raw, unless this process is in the
@@ -42,10 +38,7 @@ pub(crate) fn enter_raw(fd: RawFd) -> io::Result<()> {
     // SAFETY: a valid termios, changed in place.
     unsafe { libc::cfmakeraw(&mut raw) };
     restore();
-    SAVED.store(
-        Box::into_raw(Box::new(Saved { fd, before, raw })),
-        Ordering::Release,
-    );
+    SAVED.store(Box::into_raw(Box::new(Saved { fd, before, raw })), Ordering::Release);
     reenter_raw()
 }
 
@@ -216,12 +209,7 @@ extern "C" fn on_fatal_signal(signal: c_int, info: *mut siginfo_t, _: *mut c_voi
 pub(crate) fn open_pty() -> io::Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)> {
     use std::os::fd::{FromRawFd, OwnedFd};
     let (mut user, mut program) = (-1, -1);
-    let size = libc::winsize {
-        ws_row: 24,
-        ws_col: 80,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: two valid places for descriptors, a valid size, no name, no settings.
     check(unsafe { libc::openpty(&mut user, &mut program, ptr::null_mut(), ptr::null(), &size) })?;
     // SAFETY: openpty has opened it for us alone.

@@ -88,11 +88,7 @@ pub fn stream_kind(fd: RawFd) -> u32 {
         let stand_in = sys::was_closed_at_start(fd) && sys::is_read_write(fd);
         return if stand_in { STREAM_CLOSED } else { STREAM_NULL };
     }
-    if sys::window_size(fd).is_ok() {
-        STREAM_TERMINAL
-    } else {
-        STREAM_PIPE
-    }
+    if sys::window_size(fd).is_ok() { STREAM_TERMINAL } else { STREAM_PIPE }
 }
 
 /// What follows from the keys so far.
@@ -165,11 +161,7 @@ mod tests {
 
         let panicked = std::panic::catch_unwind(|| panic!("on purpose"));
         assert!(panicked.is_err());
-        assert_eq!(
-            sys::terminal_flags(fd),
-            before,
-            "the hook comes before the drop"
-        );
+        assert_eq!(sys::terminal_flags(fd), before, "the hook comes before the drop");
         drop(terminal);
     }
 
@@ -185,13 +177,7 @@ mod tests {
     fn streams_are_what_they_are() {
         let (_user, program) = sys::open_pty().unwrap();
         assert_eq!(stream_kind(program.as_raw_fd()), STREAM_TERMINAL);
-        assert_eq!(
-            window_size(program.as_raw_fd()),
-            Some(WindowSize {
-                rows: 24,
-                columns: 80
-            })
-        );
+        assert_eq!(window_size(program.as_raw_fd()), Some(WindowSize { rows: 24, columns: 80 }));
         let (reader, _writer) = std::io::pipe().unwrap();
         assert_eq!(stream_kind(reader.as_raw_fd()), STREAM_PIPE);
         for (path, kind) in [
@@ -199,11 +185,7 @@ mod tests {
             ("/dev/zero", STREAM_PIPE),
             ("/proc/self/exe", STREAM_PIPE),
         ] {
-            assert_eq!(
-                stream_kind(File::open(path).unwrap().as_raw_fd()),
-                kind,
-                "{path}"
-            );
+            assert_eq!(stream_kind(File::open(path).unwrap().as_raw_fd()), kind, "{path}");
         }
         assert_eq!(stream_kind(-1), STREAM_CLOSED);
     }
@@ -214,19 +196,12 @@ mod tests {
         const CHILD: &str = "VMM_TEST_CLOSED_STREAMS";
         if std::env::var_os(CHILD).is_some() {
             let kinds = [0, 2].map(stream_kind);
-            std::process::exit(if kinds == [STREAM_CLOSED, STREAM_NULL] {
-                42
-            } else {
-                1
-            });
+            std::process::exit(if kinds == [STREAM_CLOSED, STREAM_NULL] { 42 } else { 1 });
         }
         let status = Command::new("sh")
             .args(["-c", "exec \"$0\" \"$@\" <&- 2<>/dev/null"])
             .arg(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "terminal::tests::closed_streams_are_seen_through_the_runtime",
-            ])
+            .args(["--exact", "terminal::tests::closed_streams_are_seen_through_the_runtime"])
             .env(CHILD, "1")
             .stdout(Stdio::null())
             .status()
@@ -252,10 +227,7 @@ mod tests {
             .stdout(Stdio::null())
             .status()
             .unwrap();
-        assert_eq!(
-            std::os::unix::process::ExitStatusExt::signal(&status),
-            Some(libc::SIGABRT)
-        );
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGABRT));
         assert_eq!(sys::terminal_flags(program.as_raw_fd()), before);
     }
 
