@@ -96,10 +96,9 @@ fn in_foreground(fd: RawFd) -> bool {
 
 /// Stops this process as SIGTSTP would; returns when it is continued.
 pub(crate) fn stop_process() {
+    // To this thread: a signal to the process may go to another one, and this one would run on a while.
     // SAFETY: no pointers.
-    let pid = unsafe { libc::getpid() };
-    // SAFETY: no pointers; SIGSTOP to ourselves.
-    unsafe { libc::kill(pid, libc::SIGSTOP) };
+    unsafe { libc::raise(libc::SIGSTOP) };
 }
 
 /// Rows and columns of the terminal `fd`.

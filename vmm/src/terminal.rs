@@ -132,6 +132,7 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::process::{Command, Stdio};
     use std::sync::Mutex;
+    use std::time::{Duration, Instant};
 
     /// The raw terminal is one per process; tests that use it take turns.
     static TURN: Mutex<()> = Mutex::new(());
@@ -229,6 +230,40 @@ mod tests {
             .unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGABRT));
         assert_eq!(sys::terminal_flags(program.as_raw_fd()), before);
+    }
+
+    /// While the process is stopped its terminal has its settings back; continued, it is raw again.
+    #[test]
+    fn a_stop_restores_until_the_process_goes_on() {
+        const CHILD: &str = "VMM_TEST_STOP";
+        if std::env::var_os(CHILD).is_some() {
+            let terminal = Terminal::enter(0).unwrap();
+            terminal.stop().unwrap();
+            std::process::exit(if sys::terminal_flags(0).0 & libc::ICANON == 0 { 42 } else { 1 });
+        }
+        let (_user, program) = sys::open_pty().unwrap();
+        let before = sys::terminal_flags(program.as_raw_fd());
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "terminal::tests::a_stop_restores_until_the_process_goes_on"])
+            .env(CHILD, "1")
+            .stdin(program.try_clone().unwrap())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = child.id().to_string();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        while !state().contains(") T ") {
+            if Instant::now() >= deadline {
+                child.kill().unwrap();
+                panic!("the child does not stop");
+            }
+            std::thread::yield_now();
+        }
+        let stopped = sys::terminal_flags(program.as_raw_fd());
+        assert!(Command::new("kill").args(["-CONT", &pid]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(42));
+        assert_eq!(stopped, before);
     }
 
     #[test]
