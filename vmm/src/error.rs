@@ -11,7 +11,7 @@ use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
-use crate::{exit_code, terminal};
+use crate::{exit_code, program, root, terminal};
 
 /// What sort of failure it is; each has an exit code of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +131,28 @@ impl StdError for Error {
     }
 }
 
+impl From<program::Error> for Error {
+    /// Its text is the whole line already.
+    fn from(error: program::Error) -> Self {
+        let kind = match error.exit_code() {
+            exit_code::NOT_FOUND => Kind::NotFound,
+            _ => Kind::NotExecutable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<root::Error> for Error {
+    /// Its text is the whole line already.
+    fn from(error: root::Error) -> Self {
+        let kind = match error.exit_code() {
+            exit_code::NOT_FOUND => Kind::NotFound,
+            _ => Kind::Vmm,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 /// Prints `vmm: ` and `text` to standard error; a closed or full standard error is not our problem.
 pub fn print_line(text: &str) {
     let line = format!("vmm: {text}{}", terminal::line_end());
@@ -173,6 +195,17 @@ mod tests {
         for (error, line) in cases {
             assert_eq!(error.line(), line);
         }
+    }
+
+    #[test]
+    fn a_program_that_cannot_run_keeps_its_code() {
+        let missing = Error::from(program::Error::NotFound("/no/such".into(), None));
+        assert_eq!((missing.exit_code(), missing.kind()), (127, Kind::NotFound));
+        let directory = Error::from(program::Error::Directory("/tmp".into()));
+        assert_eq!(directory.line(), "/tmp: is a directory: name a program in it");
+        assert_eq!(directory.exit_code(), 126);
+        let image = Error::from(root::Error::FixedImage("/image".into()));
+        assert_eq!(image.exit_code(), 125);
     }
 
     #[test]
