@@ -43,7 +43,7 @@ pub struct Range {
 pub const FLAG_VERBOSE: u64 = 1 << 0;
 /// Count system calls by number in the report (`--stats`).
 pub const FLAG_COUNT_SYSCALLS: u64 = 1 << 1;
-/// The program's streams go over COM1 as well (`--console serial`).
+/// What the program writes goes out over COM1 (`--console serial`).
 pub const FLAG_CONSOLE_SERIAL: u64 = 1 << 2;
 
 /// The facts of the machine.
@@ -66,9 +66,12 @@ pub struct BootInfo {
     pub free_start: u64,
     /// The EROFS image.
     pub root: Range,
-    /// NUL-terminated strings: the program's path, the working directory, `arg_count` arguments,
-    /// `env_count` environment entries, the kernel's own command line.
+    /// NUL-terminated strings, one behind the other: the program's path, the working directory, the
+    /// kernel's own command line, `arg_count` arguments, `env_count` environment entries.
     pub strings: Range,
+    /// Where each of these strings begins in `strings`, in that order, as `u32`s, and the end of the
+    /// last: nobody has to look for the NULs.
+    pub string_offsets: Range,
     /// Number of arguments, the zeroth included.
     pub arg_count: u32,
     /// Number of environment entries.
@@ -85,8 +88,10 @@ pub struct BootInfo {
     pub uid: u32,
     /// Real group id of the program.
     pub gid: u32,
-    /// Random bytes from the host, never used twice.
+    /// Random bytes from the host, never used twice: for the kernel's generator.
     pub seed: [u8; 32],
+    /// Random bytes from the host, never used twice: for the first program's AT_RANDOM.
+    pub program_random: [u8; 16],
     /// stdin, stdout, stderr.
     pub streams: [Stream; 3],
     /// Host name, NUL-padded.

@@ -10,7 +10,7 @@
 //! 0x0000_0010_0000  kernel image, then the
 //!   boot strings, then free memory
 //! 0x0000_c000_0000  end of low RAM at the latest
-//! 0x0000_d000_0000  virtio-mmio windows
+//! 0x0000_d000_0000  kept free for virtio-mmio
 //! 0x0000_fec0_0000  IOAPIC; 0xfee0_0000 LAPIC
 //! 0x0001_0000_0000  the rest of RAM
 //! 0x0010_0000_0000  the root: an EROFS image in a read-only slot of its own
@@ -30,6 +30,9 @@ pub const REPORT_GPA: u64 = 0x2000;
 pub const PAGE_TABLES_GPA: u64 = 0x6000;
 /// End (exclusive) of the space for those page tables.
 pub const PAGE_TABLES_END_GPA: u64 = 0xa_0000;
+/// The kernel's table of frames, right behind what the VMM loads, has one byte for so many of the addresses
+/// from 0 to the end of RAM. It is touched here and there, as is a small program's memory behind it: not the place for large pages.
+pub const RAM_PER_FRAME_TABLE_BYTE: u64 = 256;
 /// Where the kernel image is linked and loaded.
 pub const KERNEL_GPA: u64 = 0x10_0000;
 /// RAM below 4 GiB ends here at the latest; the rest of it begins at [`HIGH_RAM_GPA`].

@@ -16,6 +16,10 @@ pub const EXIT_SIGNAL: u32 = 1 << 8;
 pub const EXIT_PANIC: u32 = 2 << 8;
 /// Exit word: the kernel could not start the program; the errno is in bits 0 to 7.
 pub const EXIT_EXEC: u32 = 3 << 8;
+/// Exit word: the working directory cannot be entered; the errno is in bits 0 to 7.
+pub const EXIT_CWD: u32 = 4 << 8;
+/// Exit word: the root image cannot be mounted; the errno is in bits 0 to 7.
+pub const EXIT_ROOT: u32 = 5 << 8;
 
 /// GSI of COM1, as on every PC.
 pub const COM1_GSI: u32 = 4;

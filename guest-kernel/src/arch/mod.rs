@@ -6,12 +6,12 @@ mod x86;
 #[cfg(target_os = "none")]
 pub use x86::{
     InterruptState, current, direct_map_base, exit_machine, flush_tlb_page, flush_tlb_user,
-    fpu_restore, fpu_save, interrupts_restore, interrupts_save_and_disable, kernel_page_table_root,
-    ring_doorbell, serial_write, set_timer, set_work_pending, time_stamp_counter, user_copy,
-    user_zero, wait_for_interrupt,
+    fpu_restore, fpu_save, initialise, interrupts_restore, interrupts_save_and_disable,
+    kernel_page_table_root, ring_doorbell, serial_write, set_current, set_timer, set_work_pending,
+    time_stamp_counter, user_copy, user_zero, wait_for_interrupt,
 };
 #[cfg(target_os = "none")]
-pub use x86::{cpu, entry, trap};
+pub use x86::{base, cpu, entry, percpu};
 
 pub mod frame;
 // Pure data and code of ring 3: the same on the host, where the unit tests run it.

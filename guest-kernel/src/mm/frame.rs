@@ -5,19 +5,25 @@
 //!   starts, and zero means "never handed out". Nothing is initialised at boot: its cost does not
 //!   grow with RAM.
 //! * Frames above the *frontier* were never handed out and are zero, because the host gives zeroed
-//!   memory. They are not cleared again. Freed frames go to buddy lists by order and are dirty.
-//! * A [`FrameRef`] is one reference. A page-table entry that maps a frame holds one reference
-//!   (`into_phys` when it is written, `from_phys` when it is cleared), an in-memory file holds one
-//!   per page. The frame is freed when the last is dropped; a frame with one reference may be
+//!   memory. They are not cleared again. Freed frames go to buddy lists by order and count as dirty; so
+//!   do those that alignment skips.
+//! * A [`FrameRef`] is one reference. A page-table entry that maps a frame holds one, and says so by
+//!   its COUNTED bit (`into_phys` when it is written, `from_phys` when it is cleared); entries that map
+//!   the root image or the kernel's own pages hold none. An in-memory file holds one per page, a pipe
+//!   one per chunk. The frame is freed when the last is dropped; a frame with one reference may be
 //!   written to by its owner (copy-on-write takes it over).
-//! * A frame that was reachable through a TLB is dropped only after the flush.
-//! * Page-table pages are cleared and written by stores of ring 0 only, each time they are allocated.
+//! * Blocks of the heap have one owner and no count (`allocate_block`, `free_block`).
+//! * A frame that was reachable through a TLB is dropped only after the flush: `page_table`'s `remove`
+//!   flushes before it lets a batch go, and whoever replaces an entry by `set` flushes before dropping
+//!   what comes back. With one CPU the flush is a local one.
+//! * Page-table pages are filled by stores of ring 0 only, and cleared by them when they are allocated,
+//!   unless they are fresh. They are freed with their space and not before, when no CPU uses it.
 
 #![expect(unsafe_code, reason = "frames are raw memory, and so is the table that describes them")]
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use shared_abi::layout::{HIGH_RAM_GPA, PAGE_SIZE};
+use shared_abi::layout::{HIGH_RAM_GPA, PAGE_SIZE, RAM_PER_FRAME_TABLE_BYTE};
 
 use super::addr::{PAGE, Phys};
 use crate::error::{Errno, Result};
@@ -49,12 +55,10 @@ pub struct FrameInfo {
 }
 
 const FREE_HEAD: u8 = 0x80;
-const _: () = assert!(size_of::<FrameInfo>() == 16);
+const _: () = assert!(size_of::<FrameInfo>() as u64 * RAM_PER_FRAME_TABLE_BYTE == PAGE_SIZE);
 
 /// The allocator's state.
 struct Frames {
-    /// The table of [`FrameInfo`]s.
-    table: Phys,
     /// The next frame that was never handed out.
     frontier: u32,
     /// End of RAM below 4 GiB, as a frame number.
@@ -74,7 +78,6 @@ struct Frames {
 }
 
 static FRAMES: IrqSpinLock<Frames> = IrqSpinLock::new(Frames {
-    table: Phys(0),
     frontier: 0,
     low_end: 0,
     high_end: 0,
@@ -103,8 +106,8 @@ pub fn initialise(free_start: Phys, low_ram_end: Phys, high_ram_end: Phys) {
         if high_ram_end.0 > HIGH_RAM_GPA { high_ram_end.0 } else { low_ram_end.0 } / PAGE_SIZE;
     let table_bytes = frame_count * size_of::<FrameInfo>() as u64;
     let start = (free_start.0 + table_bytes).div_ceil(PAGE_SIZE);
+    TABLE.store(free_start.0, Ordering::Release);
     let mut frames = FRAMES.lock();
-    frames.table = free_start;
     frames.frontier = start as u32;
     frames.low_end = (low_ram_end.0 / PAGE_SIZE) as u32;
     frames.high_end = (high_ram_end.0 / PAGE_SIZE) as u32;
@@ -118,23 +121,23 @@ pub fn usage() -> Usage {
     Usage { total: frames.total, used: frames.used, used_max: frames.used_max }
 }
 
+/// Where the table of [`FrameInfo`]s is; set once at boot.
+static TABLE: AtomicU64 = AtomicU64::new(0);
+
 /// The information of a frame.
 ///
 /// The pointer is valid for every frame of RAM; who may touch which field is said at the field.
 pub(super) fn info(phys: Phys) -> *mut FrameInfo {
-    info_in(TABLE.load(Ordering::Relaxed), (phys.0 / PAGE_SIZE) as u32)
+    let offset = phys.0 / PAGE_SIZE * size_of::<FrameInfo>() as u64;
+    Phys(TABLE.load(Ordering::Relaxed) + offset).as_ptr().cast()
 }
 
-fn info_in(table: u64, frame: u32) -> *mut FrameInfo {
-    Phys(table + u64::from(frame) * size_of::<FrameInfo>() as u64).as_ptr().cast()
-}
-
-/// `Frames::table` once more, to be read without the lock: set once at boot.
-static TABLE: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
-
-/// Makes the frame table readable; the second half of [`initialise`].
-pub fn publish() {
-    TABLE.store(FRAMES.lock().table.0, Ordering::Release);
+/// Whether there are frames that were never handed out: they need no clearing.
+pub fn has_fresh() -> bool {
+    let frames = FRAMES.lock();
+    let high_start = (HIGH_RAM_GPA / PAGE_SIZE) as u32;
+    let end = if frames.high_end > high_start { frames.high_end } else { frames.low_end };
+    frames.frontier < end
 }
 
 /// What a fresh block must look like.
@@ -150,7 +153,7 @@ impl Frames {
     fn info(&mut self, frame: u32) -> &mut FrameInfo {
         // SAFETY: the table covers all frames of RAM; list fields and tags of frames are only
         // touched under the allocator's lock, which `&mut self` proves.
-        unsafe { &mut *info_in(self.table.0, frame) }
+        unsafe { &mut *info(Phys(u64::from(frame) * PAGE_SIZE)) }
     }
 
     fn push(&mut self, frame: u32, order: usize) {
@@ -402,6 +405,5 @@ pub fn initialise_for_tests() {
     ONCE.call_once(|| {
         let end = Phys(crate::arch::ARENA_SIZE as u64);
         initialise(Phys(0x10_0000), end, Phys(HIGH_RAM_GPA));
-        publish();
     });
 }

@@ -9,9 +9,12 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::addr::{PAGE, USER_END, UserAddr};
+use super::addr::{PAGE, Phys, USER_END, UserAddr};
+use super::frame::FrameRef;
+use super::space::Access;
 use crate::arch;
 use crate::error::{Errno, Result};
+use crate::task::Task;
 
 /// A range of user memory that the program claims to own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +115,7 @@ pub struct UserBuffer<'a> {
     index: usize,
     offset: usize,
     remaining: usize,
+    owner: Owner,
 }
 
 impl<'a> UserBuffer<'a> {
@@ -119,7 +123,7 @@ impl<'a> UserBuffer<'a> {
     #[must_use]
     pub fn new(ranges: &'a [UserSlice]) -> Self {
         let remaining = ranges.iter().fold(0, |sum: usize, r| sum.saturating_add(r.len));
-        Self { ranges, index: 0, offset: 0, remaining }
+        Self { ranges, index: 0, offset: 0, remaining, owner: Owner::User }
     }
 
     /// Bytes left.
@@ -144,6 +148,22 @@ impl<'a> UserBuffer<'a> {
         }
     }
 
+    /// Where the cursor stands, to go back to.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        Cursor { index: self.index, offset: self.offset, remaining: self.remaining }
+    }
+
+    /// Goes back to where the cursor stood, and from there `len` bytes on, which were taken since.
+    pub fn rewind(&mut self, cursor: Cursor, len: usize) {
+        (self.index, self.offset, self.remaining) = (cursor.index, cursor.offset, cursor.remaining);
+        let mut left = len;
+        while left > 0 {
+            let Some(range) = self.next_range(left) else { break };
+            left -= range.len;
+        }
+    }
+
     /// Puts back the last `len` bytes of the range that [`Self::next_range`] gave last.
     pub fn put_back(&mut self, len: usize) {
         self.offset -= len;
@@ -155,12 +175,39 @@ impl<'a> UserBuffer<'a> {
     /// # Errors
     /// EFAULT if not one byte could be written.
     pub fn fill(&mut self, src: &[u8]) -> Result<usize> {
+        // SAFETY: a slice is readable.
+        unsafe { self.fill_raw(src.as_ptr(), src.len()) }
+    }
+
+    /// Writes `len` bytes of a frame, from `offset` on, into the buffer; how many went in.
+    ///
+    /// # Errors
+    /// EFAULT if not one byte could be written.
+    pub fn fill_from_frame(
+        &mut self,
+        frame: &FrameRef,
+        offset: usize,
+        len: usize,
+    ) -> Result<usize> {
+        assert!(offset + len <= PAGE, "a read beyond a frame");
+        // SAFETY: in bounds of the frame, which the reference keeps.
+        unsafe { self.fill_raw(frame.as_ptr().add(offset), len) }
+    }
+
+    /// Writes `len` bytes from `src` into the buffer; how many went in.
+    ///
+    /// # Errors
+    /// EFAULT if not one byte could be written.
+    ///
+    /// # Safety
+    /// `src` must be readable for `len` bytes.
+    pub(super) unsafe fn fill_raw(&mut self, src: *const u8, len: usize) -> Result<usize> {
         let mut done = 0;
-        while done < src.len() {
-            let Some(range) = self.next_range(src.len() - done) else { break };
-            // SAFETY: `UserSlice::new` checked the range; faults are fixed up.
+        while done < len {
+            let Some(range) = self.next_range(len - done) else { break };
+            // SAFETY: the caller vouches for the source; `UserSlice` is checked; faults are fixed up.
             let left = unsafe {
-                arch::user_copy(range.addr.0 as *mut u8, src[done..].as_ptr(), range.len)
+                arch::user_copy(range.addr.0 as *mut u8, src.wrapping_add(done), range.len)
             };
             done += range.len - left;
             if left > 0 {
@@ -195,12 +242,32 @@ impl<'a> UserBuffer<'a> {
     /// # Errors
     /// EFAULT if not one byte could be read.
     pub fn drain(&mut self, dst: &mut [u8]) -> Result<usize> {
+        // SAFETY: a mutable slice is writable.
+        unsafe { self.drain_raw(dst.as_mut_ptr(), dst.len()) }
+    }
+
+    /// Reads `len` bytes out of the buffer into a frame, from its byte `offset` on; how many came
+    /// out.
+    ///
+    /// # Errors
+    /// EFAULT if not one byte could be read.
+    pub fn drain_to_frame(&mut self, frame: &FrameRef, offset: usize, len: usize) -> Result<usize> {
+        assert!(offset + len <= PAGE, "a write beyond a frame");
+        // SAFETY: in bounds of the frame, which the reference keeps.
+        unsafe { self.drain_raw(frame.as_ptr().add(offset), len) }
+    }
+
+    /// Reads `len` bytes out of the buffer to `dst`; how many came out.
+    ///
+    /// # Safety
+    /// `dst` must be writable for `len` bytes.
+    unsafe fn drain_raw(&mut self, dst: *mut u8, len: usize) -> Result<usize> {
         let mut done = 0;
-        while done < dst.len() {
-            let Some(range) = self.next_range(dst.len() - done) else { break };
-            // SAFETY: `UserSlice::new` checked the range; faults are fixed up.
+        while done < len {
+            let Some(range) = self.next_range(len - done) else { break };
+            // SAFETY: the caller vouches for the target; `UserSlice` is checked; faults are fixed up.
             let left = unsafe {
-                arch::user_copy(dst[done..].as_mut_ptr(), range.addr.0 as *const u8, range.len)
+                arch::user_copy(dst.wrapping_add(done), range.addr.0 as *const u8, range.len)
             };
             done += range.len - left;
             if left > 0 {
@@ -210,4 +277,58 @@ impl<'a> UserBuffer<'a> {
         }
         Ok(done)
     }
+
+    /// Whose memory the ranges are.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// Calls `use_it` with a buffer over kernel memory, so that what moves data from and to the user
+    /// can move it from and to the kernel as well (sendfile).
+    pub fn with_kernel_memory<R>(
+        bytes: &mut [u8],
+        use_it: impl FnOnce(&mut UserBuffer<'_>) -> R,
+    ) -> R {
+        let addr = UserAddr(bytes.as_mut_ptr() as u64);
+        let range = [UserSlice { addr, len: bytes.len() }];
+        use_it(&mut UserBuffer { owner: Owner::Kernel, ..UserBuffer::new(&range) })
+    }
+}
+
+/// A place in a [`UserBuffer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    index: usize,
+    offset: usize,
+    remaining: usize,
+}
+
+/// Whose memory a [`UserBuffer`] is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The program's: claims, which may fault.
+    User,
+    /// The kernel's heap, in the direct map.
+    Kernel,
+}
+
+/// Translates user memory to runs of physical memory, for a device.
+///
+/// Pages are faulted in for `access`. Stops at the first page that cannot be; how many bytes were
+/// covered. On the host's unit tests "physical" addresses are the test's own.
+///
+/// # Errors
+/// EFAULT if not one byte is there.
+pub fn user_segments(
+    task: &Task,
+    slice: UserSlice,
+    access: Access,
+    sink: &mut dyn FnMut(Phys, usize),
+) -> Result<usize> {
+    if !cfg!(target_os = "none") {
+        sink(Phys(slice.addr.0), slice.len);
+        return Ok(slice.len);
+    }
+    task.space.segments(slice, access, sink)
 }

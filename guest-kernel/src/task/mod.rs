@@ -1,11 +1,25 @@
 //! Tasks: a kernel stack and a user context each, and what they share, by `Arc`.
 
+pub mod elf;
+#[cfg(target_os = "none")]
+pub mod exec;
+#[cfg(target_os = "none")]
+pub mod exit;
+pub mod identity;
+pub mod limit;
+pub mod script;
 pub mod signal;
+pub mod stack;
+pub mod thread;
+pub mod wait;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU32;
 
+use crate::fs::context::FsContext;
+use crate::fs::fd::FdTable;
+use crate::mm::space::Space;
 use crate::sync::SpinLock;
 
 /// Process, user and group ids.
@@ -46,30 +60,63 @@ pub struct Task {
     pub credentials: SpinLock<Credentials>,
     /// The program.
     pub image: SpinLock<Image>,
+    /// Its memory.
+    pub space: Arc<Space>,
     /// Open files.
-    pub files: Arc<crate::fs::fd::FdTable>,
+    pub files: Arc<FdTable>,
     /// Root, working directory, umask.
-    pub context: Arc<crate::fs::context::FsContext>,
+    pub context: Arc<FsContext>,
     /// Signals: pending, blocked, handled.
     pub signals: signal::SignalState,
     /// The sleep that restart_syscall goes on with.
     pub interrupted_sleep: SpinLock<Option<crate::time::InterruptedSleep>>,
+    /// What it may use.
+    pub limits: limit::Limits,
 }
 
 impl Task {
-    /// A task 1 with nothing in it.
-    #[cfg(test)]
-    pub(crate) fn for_tests() -> Self {
+    /// Process 1.
+    #[must_use]
+    pub fn first(
+        credentials: Credentials,
+        space: Space,
+        files: FdTable,
+        context: FsContext,
+    ) -> Self {
         Self {
             tid: 1,
             pid: 1,
             ppid: AtomicU32::new(0),
-            credentials: SpinLock::new(Credentials::default()),
+            credentials: SpinLock::new(credentials),
             image: SpinLock::new(Image::default()),
-            files: Arc::new(crate::fs::fd::FdTable),
-            context: Arc::new(crate::fs::context::FsContext),
+            space: Arc::new(space),
+            files: Arc::new(files),
+            context: Arc::new(context),
             signals: signal::SignalState::new(),
             interrupted_sleep: SpinLock::new(None),
+            limits: limit::Limits::new(),
         }
     }
+
+    /// A task 1 with nothing in it.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        let space = Space::new().expect("memory");
+        Self::first(Credentials::default(), space, FdTable::new(), FsContext::for_tests())
+    }
+}
+
+/// Bytes of a host name.
+const HOSTNAME_LEN: usize = 64;
+
+static HOSTNAME: SpinLock<[u8; HOSTNAME_LEN]> = SpinLock::new([0; HOSTNAME_LEN]);
+
+/// The machine's name, NUL-padded.
+pub fn hostname() -> [u8; HOSTNAME_LEN] {
+    *HOSTNAME.lock()
+}
+
+/// Names the machine.
+pub fn set_hostname(name: [u8; HOSTNAME_LEN]) {
+    *HOSTNAME.lock() = name;
 }

@@ -222,6 +222,8 @@ pub fn clock_nanosleep(
         Clock::Tsc(CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE | CLOCK_MONOTONIC_RAW) => {
             return Err(Errno::EOPNOTSUPP);
         }
+        // As on Linux: by its own number there is no such call, by clock_getcpuclockid's no sense.
+        Clock::Thread if clock >= 0 => return Err(Errno::EOPNOTSUPP),
         Clock::Thread => return Err(Errno::EINVAL),
         clock @ (Clock::Tsc(CLOCK_REALTIME | CLOCK_MONOTONIC | CLOCK_BOOTTIME | CLOCK_TAI)
         | Clock::Process) => clock,
@@ -312,7 +314,12 @@ mod tests {
                 assert_eq!(clock_nanosleep(&task, clock, flags, request, UserAddr(0)), Ok(0));
             }
         }
-        for (clock, errno) in [(3, Errno::EINVAL), (9, Errno::EINVAL), (4, Errno::EOPNOTSUPP)] {
+        for (clock, errno) in [
+            (3, Errno::EOPNOTSUPP),
+            (-2, Errno::EINVAL),
+            (9, Errno::EINVAL),
+            (4, Errno::EOPNOTSUPP),
+        ] {
             let request = user(&mut ts);
             assert_eq!(clock_nanosleep(&task, clock, 0, request, UserAddr(0)), Err(errno));
         }

@@ -52,6 +52,11 @@ pub fn monotonic_ns() -> u64 {
 /// Limits: with several CPUs a sleeper is woken by its own CPU's timer only.
 pub fn on_timer() {}
 
+/// Sees to it that an interrupt comes when the monotonic clock shows `deadline_ns`.
+pub fn wake_at(deadline_ns: u64) {
+    arch::set_timer(Some(DATA.tsc_at(deadline_ns)));
+}
+
 /// Why a sleep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {

@@ -89,7 +89,7 @@ const fn gnu_chain(index: usize) -> u32 {
 
 global_asm!(
     r#"
-    .pushsection .rodata.vdso, "a", @progbits
+    .pushsection .rodata.page, "a", @progbits
     .balign 4096
     .globl vdso_image
     .hidden vdso_image

@@ -118,6 +118,29 @@ pub fn rt_sigsuspend(task: &Task, set: UserAddr, set_size: usize) -> Result<usiz
     pause(task)
 }
 
+/// Waits under another signal mask (ppoll, pselect6), which ends with the call: by its return, or,
+/// if a signal ended it, when that has been delivered. Without a `set` the mask stays.
+///
+/// # Errors
+/// EINVAL for another size of a set, EFAULT, and what `wait` says.
+pub fn with_mask(
+    task: &Task,
+    set: UserAddr,
+    set_size: usize,
+    wait: impl FnOnce() -> Result<usize>,
+) -> Result<usize> {
+    if set.is_null() {
+        return wait();
+    }
+    check_set_size(set_size)?;
+    task.signals.mask_for_this_call(read_set(set)?);
+    let outcome = wait();
+    if outcome != Err(Errno::ERESTARTNOHAND) {
+        task.signals.restore_mask();
+    }
+    outcome
+}
+
 /// pause(2).
 ///
 /// # Errors

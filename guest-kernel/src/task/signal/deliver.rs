@@ -37,8 +37,8 @@ pub enum Outcome {
     },
 }
 
-/// Delivers what is pending. To be called when the work flag is set *or* the call's result is a
-/// restart code ([`Errno::is_restart`]), with the complete frame.
+/// Delivers what is pending. To be called with the complete frame after taking the work flag, which
+/// is set whenever a system call returns a restart code ([`Errno::is_restart`]).
 pub fn deliver(task: &Task, frame: &mut UserFrame, origin: Origin) -> Outcome {
     let mut call = match origin {
         Origin::SystemCall if frame.number != NO_SYSTEM_CALL => interrupted(frame.rax),

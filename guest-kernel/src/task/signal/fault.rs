@@ -29,17 +29,21 @@ const STACK: u64 = 12;
 const X87: u64 = 16;
 const ALIGNMENT: u64 = 17;
 const SIMD: u64 = 19;
+/// TF: single step.
+const FLAG_TRAP: u64 = 1 << 8;
 
 /// Sends the signal of an exception of user code that is not a page fault (of those, only the
 /// address space knows whether they are one; it calls [`Task::force_fault`]). The codes and
-/// addresses are those of Linux's arch/x86/kernel/traps.c.
+/// addresses are those of Linux's arch/x86/kernel/traps.c. Limits: DR6 is not asked; a #DB
+/// without TF is taken for `int1`.
 pub fn exception(task: &Task, frame: &UserFrame, fault: Fault) {
     let here = UserAddr(frame.rip);
     let nowhere = UserAddr(0);
     let from_kernel = nr::SI_KERNEL as i32;
     let (signal, code, addr) = match fault.vector {
         DIVIDE_ERROR => (Signal::SIGFPE, nr::FPE_INTDIV as i32, here),
-        DEBUG => (Signal::SIGTRAP, nr::TRAP_TRACE as i32, here),
+        DEBUG if frame.rflags & FLAG_TRAP != 0 => (Signal::SIGTRAP, nr::TRAP_TRACE as i32, here),
+        DEBUG => (Signal::SIGTRAP, nr::TRAP_BRKPT as i32, here),
         BREAKPOINT => (Signal::SIGTRAP, from_kernel, nowhere),
         INVALID_OPCODE => (Signal::SIGILL, nr::ILL_ILLOPN as i32, here),
         NOT_PRESENT | STACK => (Signal::SIGBUS, from_kernel, nowhere),

@@ -10,7 +10,8 @@
 //! Rules: a signal may be posted from an interrupt handler (no allocation: only real-time signals,
 //! which system calls send, are queued on the heap). User memory is never touched under the lock.
 //! A call that waits asks [`Task::signal_pending`] and then returns `ERESTARTSYS` or one of its
-//! kin; [`deliver`] turns that into EINTR or makes the call again.
+//! kin; [`deliver()`] turns that into EINTR or makes the call again. It is always called then: while
+//! a signal is deliverable the work flag is set, and only what calls [`deliver()`] takes it.
 //!
 //! Limits: one thread, so that what is pending for the process and for the thread is the same;
 //! nothing stops: the default action of SIGSTOP, SIGTSTP, SIGTTIN and SIGTTOU is to be ignored.
@@ -26,7 +27,7 @@ mod state;
 pub use action::{Action, DefaultAction};
 pub use call::{
     kill, pause, rt_sigaction, rt_sigpending, rt_sigprocmask, rt_sigqueueinfo, rt_sigreturn,
-    rt_sigsuspend, rt_sigtimedwait, rt_tgsigqueueinfo, sigaltstack, tgkill, tkill,
+    rt_sigsuspend, rt_sigtimedwait, rt_tgsigqueueinfo, sigaltstack, tgkill, tkill, with_mask,
 };
 pub use deliver::{Origin, Outcome, deliver};
 pub use fault::{Fault, exception};

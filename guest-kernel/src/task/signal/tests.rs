@@ -118,7 +118,7 @@ fn exceptions_become_linuxs_signals() {
     let frame = UserFrame { rip: 0x4444, ..UserFrame::default() };
     for (vector, signal, code, addr) in [
         (0, Signal::SIGFPE, nr::FPE_INTDIV as i32, 0x4444),
-        (1, Signal::SIGTRAP, nr::TRAP_TRACE as i32, 0x4444),
+        (1, Signal::SIGTRAP, nr::TRAP_BRKPT as i32, 0x4444),
         (3, Signal::SIGTRAP, nr::SI_KERNEL as i32, 0),
         (4, Signal::SIGSEGV, nr::SI_KERNEL as i32, 0),
         (6, Signal::SIGILL, nr::ILL_ILLOPN as i32, 0x4444),
