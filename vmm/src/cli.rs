@@ -235,7 +235,7 @@ struct Run {
     )]
     cmdline: String,
 
-    /// Where the program's streams go: the stdio doorbell, or COM1 for all three
+    /// Where the program's output goes: the stdio doorbell, or COM1 (both streams, to stdout)
     #[arg(
         long,
         value_name = "WHERE",

@@ -46,7 +46,7 @@ pub enum Console {
     /// Three separate streams through the stdio doorbell.
     #[default]
     Stdio,
-    /// Everything over the 16550 at COM1.
+    /// Output over the 16550 at COM1, as the kernels of others have it; input stays on the doorbell.
     Serial,
 }
 

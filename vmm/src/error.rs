@@ -159,6 +159,12 @@ pub fn print_line(text: &str) {
     let _ = std::io::stderr().lock().write_all(line.as_bytes());
 }
 
+/// Prints text of our own making, of one or more lines, as it is.
+pub fn print_text(text: &str) {
+    let text = format!("{}\n", text.trim_end());
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// `text` with control characters escaped: file names and guests must not drive the user's terminal.
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());

@@ -116,7 +116,9 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::NoName | Error::NotFound(..) | Error::NotInPath(..) => 127,
-            Error::ScriptInterpreter { source, .. } => source.exit_code(),
+            Error::ScriptInterpreter { source, .. } | Error::ElfInterpreter { source, .. } => {
+                source.exit_code()
+            }
             _ => 126,
         }
     }

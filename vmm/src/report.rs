@@ -40,7 +40,9 @@ pub fn panic_text(panic: &PanicRecord, kernel: &[u8]) -> String {
             registers.vector, registers.error_code
         );
     }
-    let _ = writeln!(text, "  rip {}", symbols.describe(registers.rip, registers.rip));
+    // Without an exception it is a return address: the call lies before it.
+    let inside = registers.rip.wrapping_sub(u64::from(registers.vector == NO_VECTOR));
+    let _ = writeln!(text, "  rip {}", symbols.describe(registers.rip, inside));
     const NAMES: [&str; 16] = [
         "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12",
         "r13", "r14", "r15",

@@ -8,9 +8,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
-use std::ops::Range;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -189,11 +188,11 @@ fn port_name(port: u16) -> String {
 /// Wall time by phase, in microseconds; all phases together are `total`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Times {
-    /// From the start of the process to the start of the set-up: loading the VMM, reading flags.
+    /// Finding the program and its libraries, planning the root image, getting the kernel's file.
     pub start: u64,
-    /// KVM: the machine, its memory, its virtual CPUs.
+    /// KVM: the machine, its memory with the root image mapped into it, its virtual CPU.
     pub kvm: u64,
-    /// The root image, the kernel, the boot information.
+    /// The kernel, its page tables, the boot information.
     pub load: u64,
     /// From the first entry of the guest to the first user instruction.
     pub boot: u64,
@@ -352,10 +351,10 @@ impl Stats {
         self.memory.kernel_frames_max = report.frames_used_max;
     }
 
-    /// Writes the statistics where `request` says. A disk that is full and a pipe that nobody reads
-    /// are errors to report, as any other.
-    pub fn write(&self, request: &StatsRequest) -> Result<(), Error> {
-        let text = match request.format {
+    /// Writes the statistics into the sink. A disk that is full and a pipe that nobody reads are errors to
+    /// report, as any other.
+    pub fn write(&self, sink: Sink) -> Result<(), Error> {
+        let text = match sink.format {
             StatsFormat::Text => self.to_string(),
             StatsFormat::Json => {
                 let json =
@@ -363,11 +362,36 @@ impl Stats {
                 json + "\n"
             }
         };
-        let result = match &request.file {
-            Some(path) => File::create(path).and_then(|mut file| file.write_all(text.as_bytes())),
-            None => io::stderr().lock().write_all(text.as_bytes()),
+        match sink.file {
+            Some((mut file, path)) => {
+                file.write_all(text.as_bytes()).map_err(|error| cannot_write(Some(&path), error))
+            }
+            None => io::stderr()
+                .lock()
+                .write_all(text.as_bytes())
+                .map_err(|error| cannot_write(None, error)),
+        }
+    }
+}
+
+/// Where statistics go, opened before the run: a place that cannot be written to is found out early.
+#[derive(Debug)]
+pub struct Sink {
+    format: StatsFormat,
+    file: Option<(File, PathBuf)>,
+}
+
+impl Sink {
+    /// Opens what `request` asks for.
+    pub fn open(request: &StatsRequest) -> Result<Self, Error> {
+        let file = match &request.file {
+            Some(path) => {
+                let file = File::create(path).map_err(|e| cannot_write(Some(path), e))?;
+                Some((file, path.clone()))
+            }
+            None => None,
         };
-        result.map_err(|error| cannot_write(request.file.as_deref(), error))
+        Ok(Self { format: request.format, file })
     }
 }
 
@@ -476,229 +500,5 @@ fn milliseconds(us: u64) -> String {
     format!("{}.{:03} ms", grouped(us / 1000), us % 1000)
 }
 
-/// Resident bytes of the process, parted by what they belong to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Resident {
-    /// Of guest RAM.
-    pub guest: u64,
-    /// Of the root image.
-    pub root: u64,
-    /// Of all else: the VMM's own.
-    pub vmm: u64,
-}
-
-/// Measures what is resident; `guest` and `root` are the host address ranges of guest RAM and of the
-/// root image.
-pub fn measure_resident(guest: &[Range<u64>], root: &[Range<u64>]) -> io::Result<Resident> {
-    parse_smaps(BufReader::new(File::open("/proc/self/smaps")?), guest, root)
-}
-
-/// `man 5 proc_pid_smaps`: for each mapping a line that begins with its range in hexadecimal, then lines
-/// `Key: value`. What does not look like either is passed over.
-fn parse_smaps(
-    mut smaps: impl BufRead,
-    guest: &[Range<u64>],
-    root: &[Range<u64>],
-) -> io::Result<Resident> {
-    let mut resident = Resident::default();
-    let mut range = 0..0;
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if smaps.read_until(b'\n', &mut line)? == 0 {
-            return Ok(resident);
-        }
-        if let Some(value) = line.strip_prefix(b"Rss:") {
-            let belongs_to = |ranges: &[Range<u64>]| {
-                ranges.iter().any(|r| r.start < range.end && range.start < r.end)
-            };
-            let part = if belongs_to(guest) {
-                &mut resident.guest
-            } else if belongs_to(root) {
-                &mut resident.root
-            } else {
-                &mut resident.vmm
-            };
-            *part += parse_kib(value).unwrap_or(0) << 10;
-        } else if let Some(parsed) = parse_range(&line) {
-            range = parsed;
-        }
-    }
-}
-
-/// `  1234 kB`.
-fn parse_kib(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.split_whitespace().next()?.parse().ok()
-}
-
-/// `start-end rest`.
-fn parse_range(line: &[u8]) -> Option<Range<u64>> {
-    let first = line.split(|&byte| byte == b' ').next()?;
-    let (start, end) = std::str::from_utf8(first).ok()?.split_once('-')?;
-    Some(u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use shared_abi::report::SYSCALL_COUNT;
-
-    /// All bits of a report are plain integers.
-    fn report() -> Report {
-        crate::report::tests::empty_report()
-    }
-
-    #[test]
-    fn exits_are_counted_by_port_and_lumped_beyond_the_limit() {
-        let mut counts = ExitCounts { hlt: 1, unclaimed_reads: 5, ..ExitCounts::default() };
-        for port in (0..1000).rev() {
-            counts.count_io(Direction::Out, port);
-            counts.count_io(Direction::In, port);
-        }
-        assert_eq!(counts.total(), 2001);
-        assert_eq!(counts.ports.entries.len(), PORT_COUNT_MAX);
-        let out = counts.ports(Direction::Out);
-        assert_eq!(out.first().unwrap(), &("0x3c8".to_owned(), 1));
-        assert_eq!(out.last().unwrap(), &("other".to_owned(), 1000 - 32));
-
-        let mut sum = ExitCounts::default();
-        sum.add(&counts);
-        sum.add(&counts);
-        assert_eq!(sum.total(), 4002);
-    }
-
-    #[test]
-    fn json_has_the_documented_keys() {
-        let mut stats = Stats { exit_code: 3, ..Stats::default() };
-        stats.exits.count_io(Direction::Out, ports::STDIO);
-        stats.exits.count_io(Direction::Out, ports::EXIT);
-        stats.exits.count_io(Direction::In, ports::COM1 + 5);
-        let mut report = report();
-        report.syscalls[1] = 2;
-        report.syscalls[SYSCALL_COUNT - 1] = 1;
-        report.faults[3] = 7;
-        stats.read_report(&report, 1_000_000);
-        let expected = serde_json::json!({
-            "exits": {
-                "total": 3, "io_out": {"0x700 stdio": 1, "0x704 exit": 1}, "io_in": {"0x3fd com1": 1},
-                "mmio_read": 0, "mmio_write": 0, "hlt": 0, "interrupted": 0, "emulation_failure": 0,
-                "other": 0, "unclaimed_reads": 0, "unclaimed_writes": 0
-            },
-            "time_us": {
-                "start": 0, "kvm": 0, "load": 0, "boot": 0, "run": 0, "tear_down": 0, "total": 0
-            },
-            "boot": {"entry_to_user_ticks": 0, "tsc_khz": 1_000_000},
-            "syscalls": {"write": 2, "syscall_511": 1},
-            "faults": {
-                "anonymous": 0, "image": 0, "memory": 0, "copy_on_write": 7, "signal": 0, "kernel": 0
-            },
-            "bytes": {"stdin": 0, "stdout": 0, "stderr": 0},
-            "memory": {
-                "guest_bytes": 0, "guest_touched_bytes": 0, "vmm_resident_bytes": 0,
-                "kernel_frames_max": 0
-            },
-            "exit_code": 3
-        });
-        assert_eq!(serde_json::to_value(&stats).unwrap(), expected);
-    }
-
-    #[test]
-    fn boot_is_told_from_run_by_the_guest_but_not_trusted() {
-        let cases = [
-            // entry, user, kHz -> boot, run, of 1000 us in all
-            (1000, 3000, 1000, 2_000, 0),
-            (1000, 1500, 1000, 500, 500),
-            (1000, 0, 1000, 1000, 0),
-            (0, 0, 1000, 1000, 0),
-            (3000, 1000, 1000, 0, 1000),
-            (1, u64::MAX, 1, 1000, 0),
-            (1000, 1500, 0, 0, 1000),
-        ];
-        for (entry, user, khz, boot, run) in cases {
-            let mut stats = Stats::default();
-            stats.time_us.run = 1000;
-            let mut report = report();
-            (report.tsc_kernel_entry, report.tsc_user_entry) = (entry, user);
-            stats.read_report(&report, khz);
-            assert_eq!((stats.time_us.boot, stats.time_us.run), (boot.min(1000), run));
-        }
-    }
-
-    #[test]
-    fn text_is_aligned_and_leaves_zeroes_out() {
-        let mut stats = Stats::default();
-        stats.exits.count_io(Direction::Out, ports::STDIO);
-        stats.time_us = Times { run: 1_234_567, total: 1_234_567, ..Times::default() };
-        stats.syscalls = [("read".to_owned(), 1), ("write".to_owned(), 12_345)].into();
-        stats.memory.guest_bytes = 256 << 20;
-        let expected = "\
-Exits to the VMM
-  total                            1
-  out 0x700 stdio                  1
-Time
-  run                   1,234.567 ms
-  total                 1,234.567 ms
-System calls
-  write                       12,345
-  read                             1
-Memory
-  guest                      256 MiB
-Exit code 0
-";
-        assert_eq!(stats.to_string(), expected);
-    }
-
-    #[test]
-    fn a_full_disk_is_reported() {
-        let request = StatsRequest { format: StatsFormat::Json, file: Some("/dev/full".into()) };
-        let error = Stats::default().write(&request).unwrap_err();
-        assert_eq!(error.exit_code(), 125);
-        assert!(
-            error.line().starts_with("cannot write the statistics to /dev/full: No space left")
-        );
-    }
-
-    #[test]
-    fn system_calls_have_names() {
-        for (number, name) in
-            [(0, "read"), (231, "exit_group"), (462, "mseal"), (400, "syscall_400")]
-        {
-            assert_eq!(syscall_name(number), name);
-        }
-    }
-
-    #[test]
-    fn smaps_are_parted_by_range() {
-        let smaps = b"\
-1000-2000 r-xp 00000000 08:01 1   /usr/bin/vmm \xff 3000-4000
-Size:                  4 kB
-Rss:                   4 kB
-VmFlags: rd ex
-7f0000000000-7f0000002000 rw-p 00000000 00:00 0
-Rss:                   8 kB
-7f0000002000-7f0000003000 rw-p 00000000 00:00 0 [heap]
-Rss:                  16 kB
-8f0000000000-8f0000003000 r--p 00000000 00:00 0
-Rss:                  32 kB
-Rss: nonsense
-";
-        let guest = 0x7f00_0000_0000..0x7f00_0000_2000;
-        let root = 0x8f00_0000_1000..0x8f00_0000_2000;
-        assert_eq!(
-            parse_smaps(smaps.as_slice(), &[guest], &[root]).unwrap(),
-            Resident { guest: 8 << 10, root: 32 << 10, vmm: 20 << 10 }
-        );
-        assert!(measure_resident(&[], &[]).unwrap().vmm > 100 << 10);
-    }
-
-    #[test]
-    fn phases_add_up() {
-        let mut clock = PhaseClock::begin(Duration::from_millis(5));
-        clock.end(Phase::Start);
-        clock.end(Phase::Kvm);
-        clock.end(Phase::Guest);
-        let times = clock.times();
-        assert!(times.start >= 5000);
-        assert_eq!(times.total, times.start + times.kvm + times.run);
-    }
-}
+mod tests;

@@ -171,7 +171,7 @@ fn what_is_no_elf_program_for_this_machine() {
 
 #[test]
 fn what_has_no_usable_elf_interpreter() {
-    assert_refused(elf(Some(b"/no/such/ld.so\0")), 126, "/no/such/ld.so: no such file");
+    assert_refused(elf(Some(b"/no/such/ld.so\0")), 127, "/no/such/ld.so: no such file");
     assert_refused(elf(Some(b"/etc/passwd\0")), 126, "/etc/passwd");
     assert_refused(elf(Some(b"/bin\0")), 126, "is a directory");
     assert_refused(elf(Some(b"/lib64/ld-linux")), 126, "name does not end");

@@ -49,7 +49,7 @@ pub(crate) fn write(tree: &mut Tree, len_max: u64) -> Result<Image, Error> {
     write_with(tree, len_max, MAPPED_FILE_COUNT_MAX)
 }
 
-/// As [`write`], with at most `mapped_count_max` files left to be mapped.
+/// As [`write()`], with at most `mapped_count_max` files left to be mapped.
 pub(crate) fn write_with(
     tree: &mut Tree,
     len_max: u64,
