@@ -1,0 +1,8 @@
+/* The tutorial's first: through the C library. */
+#include <stdio.h>
+
+int main(void)
+{
+    printf("Hello, world!\n");
+    return 0;
+}
