@@ -8,6 +8,7 @@
 //! * [`terminal`]: a pseudo-terminal to run one on;
 //! * [`program`]: builds the guest programs;
 //! * [`scan`]: finds instructions that the kernel must not contain.
+//! * [`stats`]: the numbers that `--stats=json` tells.
 //!
 //! Environment: `VMM_BIN` is the `vmm` to test (by default a release build, made when it is not up to
 //! date); `VMM_TEST_SLOW` is how many times slower than usual this machine is, for the deadlines and
@@ -16,6 +17,7 @@
 pub mod program;
 pub mod run;
 pub mod scan;
+pub mod stats;
 pub mod terminal;
 
 use std::path::{Path, PathBuf};

@@ -522,6 +522,9 @@ impl Output {
         if self.place == Place::Guest && !self.run.options.iter().any(|option| option == "-v") {
             let mut again = self.run.clone().options(["-v"]);
             again.deadline = again.deadline.min(DEADLINE);
+            if again.launcher.first().is_some_and(|word| word == "setsid") {
+                again.launcher.clear(); // the terminal is gone
+            }
             let again = again.output();
             let _ = writeln!(
                 text,

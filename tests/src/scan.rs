@@ -28,115 +28,20 @@ const FORBIDDEN: &[&str] = &[
     // silently wrong
     "lzcnt",
     // newer integer instructions
-    "popcnt*",
-    "andn",
-    "bextr",
-    "blsi",
-    "blsr",
-    "blsmsk",
-    "bzhi",
-    "mulx",
-    "pdep",
-    "pext",
-    "rorx",
-    "sarx",
-    "shlx",
-    "shrx",
-    "adcx",
-    "adox",
-    "crc32*",
-    "movbe",
-    "cmpxchg16b",
-    "movdir*",
-    "clwb",
+    "popcnt* andn bextr blsi blsr blsmsk bzhi mulx pdep pext rorx sarx shlx shrx adcx adox \
+     crc32* movbe cmpxchg16b movdir* clwb",
     // processor state
-    "rdtscp",
-    "rdpid",
-    "xgetbv",
-    "xsave*",
-    "xrstor*",
-    "stac",
-    "clac",
-    "verr",
-    "verw",
-    "lar",
-    "lsl",
-    "invpcid",
-    "invvpid",
-    "vmcall",
-    "vmmcall",
-    "monitor*",
-    "mwait*",
-    "rdpkru",
-    "wrpkru",
-    "sysenter",
-    "xbegin",
-    "xend",
-    "xtest",
-    "xabort",
+    "rdtscp rdpid xgetbv xsave* xrstor* stac clac verr verw lar lsl invpcid invvpid vmcall \
+     vmmcall monitor* mwait* rdpkru wrpkru sysenter xbegin xend xtest xabort",
     // software interrupts
-    "int",
-    "int1",
-    "int3",
-    "icebp",
-    "into",
+    "int int1 int3 icebp into",
     // x87 and MMX
-    "fld*",
-    "fst*",
-    "fi*",
-    "fadd*",
-    "fmul*",
-    "fdiv*",
-    "fsub*",
-    "fxch",
-    "fwait",
-    "fnstsw",
-    "fnclex",
-    "fnsave",
-    "frstor",
-    "fcom*",
-    "fucom*",
-    "fabs",
-    "fchs",
-    "fsqrt",
-    "emms",
+    "fld* fst* fi* fadd* fmul* fdiv* fsub* fxch fwait fnstsw fnclex fnsave frstor fcom* \
+     fucom* fabs fchs fsqrt emms",
     // SSE and later
-    "ldmxcsr",
-    "stmxcsr",
-    "cvt*",
-    "ucomis*",
-    "comis*",
-    "shuf*",
-    "unpck*",
-    "lddqu",
-    "sha1*",
-    "sha256*",
-    "aes*",
-    "movlps",
-    "movhps",
-    "movlpd",
-    "movhpd",
-    "movlhps",
-    "movhlps",
-    "movmsk*",
-    "movntdqa",
-    "movdq2q",
-    "movq2dq",
-    "movddup",
-    "movshdup",
-    "movsldup",
-    "movss",
-    "haddp*",
-    "hsubp*",
-    "addsub*",
-    "round*",
-    "blend*",
-    "dpp*",
-    "extractps",
-    "insertps",
-    "mpsadbw",
-    "rcp*",
-    "rsqrt*",
+    "ldmxcsr stmxcsr cvt* ucomis* comis* shuf* unpck* lddqu sha1* sha256* aes* movlps movhps \
+     movlpd movhpd movlhps movhlps movmsk* movntdqa movdq2q movq2dq movddup movshdup movsldup \
+     movss haddp* hsubp* addsub* round* blend* dpp* extractps insertps mpsadbw rcp* rsqrt*",
 ];
 
 /// Arithmetic on packed and scalar floating point: one of these and `ps`, `pd`, `ss` or `sd`.
@@ -147,15 +52,11 @@ const FLOAT_VERBS: [&str; 11] = [
 /// Instructions with a `p` or `v` in front that are not vector instructions.
 const SCALAR_P: [&str; 5] = ["pause", "push*", "pop", "popf*", "prefetch*"];
 
-const PREFIXES: [&str; 18] = [
-    "lock", "rep", "repz", "repnz", "data16", "notrack", "cs", "ds", "es", "ss", "fs", "gs", "bnd",
-    "addr32", "rex.W", "rex", "xacquire", "xrelease",
-];
+const PREFIXES: &str = "lock rep repz repnz data16 notrack cs ds es ss fs gs bnd addr32 rex.W rex \
+     xacquire xrelease";
 
 /// After one of these an `int3` is padding that is never reached.
-const NO_RETURN: [&str; 11] = [
-    "ret", "retq", "jmp", "jmpq", "call", "callq", "ud2", "hlt", "iretq", "sysretq", "int3",
-];
+const NO_RETURN: &str = "ret retq jmp jmpq call callq ud2 hlt iretq sysretq int3";
 
 /// Disassembles `elf` with objdump and scans it.
 pub fn scan_file(elf: &Path) -> Vec<Finding> {
@@ -224,7 +125,7 @@ fn mnemonic(instruction: &str) -> (&str, &str) {
     let mut rest = instruction;
     loop {
         let (word, operands) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-        if !PREFIXES.contains(&word) {
+        if !PREFIXES.split(' ').any(|prefix| prefix == word) {
             return (word, operands.trim_start());
         }
         rest = operands.trim_start();
@@ -238,7 +139,7 @@ fn is_forbidden(instruction: &str, before: &[&str]) -> bool {
         "" => false,
         "int3" => !before
             .last()
-            .is_some_and(|last| NO_RETURN.contains(&mnemonic(last).0)),
+            .is_some_and(|last| NO_RETURN.split(' ').any(|name| name == mnemonic(last).0)),
         // The encoding of `rep bsf`, which LLVM emits for processors without tzcnt as well.
         "tzcnt" => !zero_is_prepared(operands, before),
         // On vector registers these are not the string and general moves of the same name.
@@ -249,10 +150,14 @@ fn is_forbidden(instruction: &str, before: &[&str]) -> bool {
         {
             true
         }
-        _ if matches_any(name, &SCALAR_P) => false,
+        _ if SCALAR_P.iter().any(|pattern| matches(name, pattern)) => false,
         _ if name.starts_with('p') => true,
         _ if name.starts_with('v') => true,
-        _ => matches_any(name, FORBIDDEN) || is_float_arithmetic(name),
+        _ => {
+            let mut groups = FORBIDDEN.iter().map(|group| group.split_whitespace());
+            groups.any(|mut group| group.any(|pattern| matches(name, pattern)))
+                || is_float_arithmetic(name)
+        }
     }
 }
 
@@ -297,13 +202,11 @@ fn is_float_arithmetic(name: &str) -> bool {
             .any(|verb| name.strip_prefix(verb).is_some_and(kind))
 }
 
-fn matches_any(name: &str, patterns: &[&str]) -> bool {
-    patterns
-        .iter()
-        .any(|pattern| match pattern.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix),
-            None => name == *pattern,
-        })
+fn matches(name: &str, pattern: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == pattern,
+    }
 }
 
 #[cfg(test)]

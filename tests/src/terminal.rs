@@ -1,15 +1,17 @@
 //! A pseudo-terminal: the test holds the side of the person, the program gets the side of the screen.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{LocalModes, OptionalActions, Termios, Winsize};
 
+use crate::limit;
 use crate::run::{Collector, contains};
 
 /// A terminal that a program can be started on.
@@ -17,6 +19,7 @@ pub struct Terminal {
     master: File,
     slave: OwnedFd,
     screen: Collector,
+    seen: Cell<usize>,
 }
 
 impl Terminal {
@@ -34,6 +37,7 @@ impl Terminal {
             master,
             slave,
             screen,
+            seen: Cell::new(0),
         };
         terminal.resize(rows, columns);
         terminal
@@ -63,6 +67,36 @@ impl Terminal {
                 self.screen_text()
             );
         }
+    }
+
+    /// As [`Terminal::wait_for`], for what has appeared since the last call of this.
+    #[track_caller]
+    pub fn wait_for_next(&self, text: &str, until: Instant) {
+        let seen = self.seen.get();
+        if !self
+            .screen
+            .wait_until(until, |bytes| contains(&bytes[seen..], text.as_bytes()))
+        {
+            panic!(
+                "{text:?} did not appear; the screen shows {:?}",
+                self.screen_text()
+            );
+        }
+        self.seen.set(self.screen.bytes().len());
+    }
+
+    /// All that has appeared when there are `count` whole lines.
+    #[track_caller]
+    pub fn wait_for_lines(&self, count: usize) -> String {
+        let until = Instant::now() + limit(Duration::from_secs(5));
+        let lines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count();
+        if !self.screen.wait_until(until, |bytes| lines(bytes) >= count) {
+            panic!(
+                "{count} lines expected; the screen shows {:?}",
+                self.screen_text()
+            );
+        }
+        self.screen_text()
     }
 
     /// All that has appeared.
