@@ -64,7 +64,7 @@ lab_kernel() {
     local name
     name=$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
     mkdir -p "$target/lab"
-    (cd "$target/lab" && apt-get download -q "${name:?no linux-image-amd64 in the package lists}" >/dev/null \
+    (cd "$target/lab" && apt-get download -q -o APT::Sandbox::User=root "${name:?no linux-image-amd64 in the package lists}" >/dev/null \
         && dpkg-deb -x linux-image-*.deb . && rm linux-image-*.deb)
     find_lab_kernel || { say "no kernel with kvm_amd and 9p in /boot or $target/lab"; exit 1; }
 }
