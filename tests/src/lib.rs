@@ -46,21 +46,14 @@ pub fn limit(usual: Duration) -> Duration {
 
 /// The top of the source tree.
 pub fn source_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("tests/ has a parent")
-        .to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_path_buf()
 }
 
 /// The directory of this build profile's results, for example `target/debug`.
 pub fn profile_dir() -> PathBuf {
     let exe = std::env::current_exe().expect("the path of the test executable");
     let dir = exe.parent().expect("a directory");
-    let dir = if dir.ends_with("deps") {
-        dir.parent().expect("a directory")
-    } else {
-        dir
-    };
+    let dir = if dir.ends_with("deps") { dir.parent().expect("a directory") } else { dir };
     dir.to_path_buf()
 }
 
@@ -86,18 +79,9 @@ pub fn vmm_binary() -> &'static Path {
                 cargo.env_remove(&key);
             }
         }
-        let status = cargo
-            .current_dir(source_root())
-            .status()
-            .expect("cargo runs");
-        assert!(
-            status.success(),
-            "cargo build --release failed; the message is above"
-        );
-        let target = profile_dir()
-            .parent()
-            .expect("a target directory")
-            .to_path_buf();
+        let status = cargo.current_dir(source_root()).status().expect("cargo runs");
+        assert!(status.success(), "cargo build --release failed; the message is above");
+        let target = profile_dir().parent().expect("a target directory").to_path_buf();
         target.join("release/vmm")
     })
 }

@@ -24,12 +24,7 @@ pub fn guest(source: &str, flags: &[&str]) -> PathBuf {
 
 /// The static program built from `tests/guest/SOURCE` by musl-gcc with `flags`.
 pub fn guest_musl(source: &str, flags: &[&str]) -> PathBuf {
-    build(
-        "musl-gcc",
-        &["-O1", "-Wall", "-Werror", "-static"],
-        source,
-        flags,
-    )
+    build("musl-gcc", &["-O1", "-Wall", "-Werror", "-static"], source, flags)
 }
 
 /// The printf hello of the tutorial, linked statically: the program for tests of something else.
@@ -50,11 +45,7 @@ fn build(compiler: &str, usual: &[&str], source: &str, flags: &[&str]) -> PathBu
     (compiler, usual, flags, text).hash(&mut hasher);
 
     let dir = profile_dir().join("guest-programs");
-    let stem = path
-        .file_stem()
-        .expect("a file name")
-        .to_string_lossy()
-        .into_owned();
+    let stem = path.file_stem().expect("a file name").to_string_lossy().into_owned();
     let result = dir.join(format!("{stem}-{:016x}", hasher.finish()));
     if result.exists() {
         return result;
@@ -71,10 +62,7 @@ fn build(compiler: &str, usual: &[&str], source: &str, flags: &[&str]) -> PathBu
         .output()
         .unwrap_or_else(|e| panic!("{compiler}: {e} (scripts/test installs it)"));
     let messages = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{compiler} {source} {flags:?}:\n{messages}"
-    );
+    assert!(output.status.success(), "{compiler} {source} {flags:?}:\n{messages}");
     std::fs::rename(&unfinished, &result).expect("the finished program gets its name");
     result
 }

@@ -78,15 +78,13 @@ impl Run {
 
     /// Arguments of the program.
     pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
-        self.args
-            .extend(args.into_iter().map(|arg| arg.as_ref().into()));
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().into()));
         self
     }
 
     /// Options of `vmm run`, without a meaning on the host.
     pub fn options(mut self, options: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
-        self.options
-            .extend(options.into_iter().map(|option| option.as_ref().into()));
+        self.options.extend(options.into_iter().map(|option| option.as_ref().into()));
         self
     }
 
@@ -97,19 +95,13 @@ impl Run {
 
     /// A command that runs the command after it, such as `setsid -c`.
     pub fn launcher(mut self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
-        self.launcher
-            .extend(words.into_iter().map(|word| word.as_ref().into()));
+        self.launcher.extend(words.into_iter().map(|word| word.as_ref().into()));
         self
     }
 
     /// The whole environment, of the host's program and of `vmm`.
     pub fn environment(mut self, variables: &[(&str, &str)]) -> Run {
-        self.environment = Some(
-            variables
-                .iter()
-                .map(|(k, v)| (k.into(), v.into()))
-                .collect(),
-        );
+        self.environment = Some(variables.iter().map(|(k, v)| (k.into(), v.into())).collect());
         self
     }
 
@@ -178,13 +170,10 @@ impl Run {
             Input::File(path) => File::open(path).expect("the file for stdin opens").into(),
         };
         let mut running = self.start(place, stdin, Stdio::piped(), Stdio::piped());
-        let feeder = running
-            .take_stdin()
-            .zip(self.stdin_content())
-            .map(|(mut pipe, bytes)| {
-                // The program may end without reading all of it.
-                std::thread::spawn(move || drop(pipe.write_all(&bytes)))
-            });
+        let feeder = running.take_stdin().zip(self.stdin_content()).map(|(mut pipe, bytes)| {
+            // The program may end without reading all of it.
+            std::thread::spawn(move || drop(pipe.write_all(&bytes)))
+        });
         let output = running.finish();
         if let Some(feeder) = feeder {
             feeder.join().expect("the thread that feeds stdin");
@@ -202,18 +191,11 @@ impl Run {
     /// Starts it with these streams; those that are [`Stdio::piped`] are collected.
     pub fn start(&self, place: Place, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Running {
         // A crash that a test provokes shall not leave a core file.
-        let none = Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        };
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
         rustix::process::setrlimit(Resource::Core, none).expect("RLIMIT_CORE can be lowered");
         let words = self.words(place);
         let mut command = Command::new(&words[0]);
-        command
-            .args(&words[1..])
-            .stdin(stdin)
-            .stdout(stdout)
-            .stderr(stderr);
+        command.args(&words[1..]).stdin(stdin).stdout(stdout).stderr(stderr);
         if self.launcher.is_empty() {
             command.process_group(0);
         }
@@ -223,9 +205,7 @@ impl Run {
         if let Some(dir) = &self.cwd {
             command.current_dir(dir);
         }
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|e| panic!("{:?}: {e}", words[0]));
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("{:?}: {e}", words[0]));
         Running {
             run: self.clone(),
             place,
@@ -265,10 +245,7 @@ struct Collected {
 impl Collector {
     /// Collects from `source` until its end; nothing from `None`.
     pub fn start(source: Option<impl Read + Send + 'static>) -> Collector {
-        let collected = Collected {
-            ended: source.is_none(),
-            ..Collected::default()
-        };
+        let collected = Collected { ended: source.is_none(), ..Collected::default() };
         let shared = Arc::new((Mutex::new(collected), Condvar::new()));
         if let Some(mut source) = source {
             let shared = Arc::clone(&shared);
@@ -298,24 +275,14 @@ impl Collector {
             if collected.ended || left.is_zero() {
                 return false;
             }
-            collected = self
-                .shared
-                .1
-                .wait_timeout(collected, left)
-                .expect("no collector panics")
-                .0;
+            collected = self.shared.1.wait_timeout(collected, left).expect("no collector panics").0;
         }
         true
     }
 
     /// All that has come up to now.
     pub fn bytes(&self) -> Vec<u8> {
-        self.shared
-            .0
-            .lock()
-            .expect("no collector panics")
-            .bytes
-            .clone()
+        self.shared.0.lock().expect("no collector panics").bytes.clone()
     }
 
     fn wait_for_end(&self, until: Instant) {
@@ -348,10 +315,7 @@ impl Running {
     /// Waits until it has printed `text`.
     #[track_caller]
     pub fn wait_for_stdout(&mut self, text: &str) {
-        if !self
-            .stdout
-            .wait_until(self.until, |bytes| contains(bytes, text.as_bytes()))
-        {
+        if !self.stdout.wait_until(self.until, |bytes| contains(bytes, text.as_bytes())) {
             let output = self.end_now();
             output.fail(&format!("it did not print {text:?}"));
         }
@@ -512,11 +476,7 @@ impl Output {
     /// Fails the test: says what was run, what came of it, and what the kernel logs when it is run again.
     #[track_caller]
     pub fn fail(&self, why: &str) -> ! {
-        let mut text = format!(
-            "{why}\n  ran: {}\n  ended: {:?}\n",
-            self.command_line(),
-            self.end
-        );
+        let mut text = format!("{why}\n  ran: {}\n  ended: {:?}\n", self.command_line(), self.end);
         let _ = writeln!(text, "  stdout: {}", quote(&self.stdout));
         let _ = writeln!(text, "  stderr: {}", quote(&self.stderr));
         if self.place == Place::Guest && !self.run.options.iter().any(|option| option == "-v") {
@@ -526,11 +486,7 @@ impl Output {
                 again.launcher.clear(); // the terminal is gone
             }
             let again = again.output();
-            let _ = writeln!(
-                text,
-                "  the same with -v, nothing else on stdin: {:?}",
-                again.end
-            );
+            let _ = writeln!(text, "  the same with -v, nothing else on stdin: {:?}", again.end);
             let tail = &again.stderr[again.stderr.len().saturating_sub(QUOTE_MAX)..];
             let _ = writeln!(text, "{}", String::from_utf8_lossy(tail));
         }

@@ -45,9 +45,8 @@ const FORBIDDEN: &[&str] = &[
 ];
 
 /// Arithmetic on packed and scalar floating point: one of these and `ps`, `pd`, `ss` or `sd`.
-const FLOAT_VERBS: [&str; 11] = [
-    "add", "sub", "mul", "div", "min", "max", "sqrt", "and", "andn", "or", "xor",
-];
+const FLOAT_VERBS: [&str; 11] =
+    ["add", "sub", "mul", "div", "min", "max", "sqrt", "and", "andn", "or", "xor"];
 
 /// Instructions with a `p` or `v` in front that are not vector instructions.
 const SCALAR_P: [&str; 5] = ["pause", "push*", "pop", "popf*", "prefetch*"];
@@ -66,17 +65,9 @@ pub fn scan_file(elf: &Path) -> Vec<Finding> {
         .output()
         .expect("objdump runs (scripts/test installs binutils)");
     let messages = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "objdump {}: {messages}",
-        elf.display()
-    );
+    assert!(output.status.success(), "objdump {}: {messages}", elf.display());
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        text.contains("sysret") || text.contains("iret"),
-        "{}: no kernel",
-        elf.display()
-    );
+    assert!(text.contains("sysret") || text.contains("iret"), "{}: no kernel", elf.display());
     scan(&text)
 }
 
@@ -144,12 +135,7 @@ fn is_forbidden(instruction: &str, before: &[&str]) -> bool {
         "tzcnt" => !zero_is_prepared(operands, before),
         // On vector registers these are not the string and general moves of the same name.
         "movd" | "movq" | "movsd" | "cmpsd" => vector,
-        _ if ["%ymm", "%zmm", "%k0", "%k1"]
-            .iter()
-            .any(|r| operands.contains(r)) =>
-        {
-            true
-        }
+        _ if ["%ymm", "%zmm", "%k0", "%k1"].iter().any(|r| operands.contains(r)) => true,
         _ if SCALAR_P.iter().any(|pattern| matches(name, pattern)) => false,
         _ if name.starts_with('p') => true,
         _ if name.starts_with('v') => true,
@@ -184,10 +170,7 @@ fn zero_is_prepared(operands: &str, before: &[&str]) -> bool {
 fn general_register(name: &str) -> Option<usize> {
     const NAMES: [&str; 8] = ["ax", "bx", "cx", "dx", "si", "di", "bp", "sp"];
     let name = name.trim().strip_prefix('%')?;
-    if let Some(index) = NAMES
-        .iter()
-        .position(|n| name.strip_prefix(['r', 'e']) == Some(n))
-    {
+    if let Some(index) = NAMES.iter().position(|n| name.strip_prefix(['r', 'e']) == Some(n)) {
         return Some(index);
     }
     name.strip_prefix('r')?.trim_end_matches('d').parse().ok()
@@ -196,10 +179,7 @@ fn general_register(name: &str) -> Option<usize> {
 fn is_float_arithmetic(name: &str) -> bool {
     let kind = |suffix| matches!(suffix, "ps" | "pd" | "ss" | "sd");
     let compare = name.starts_with("cmp") && kind(&name[name.len() - 2..]) && name.len() > 5;
-    compare
-        || FLOAT_VERBS
-            .iter()
-            .any(|verb| name.strip_prefix(verb).is_some_and(kind))
+    compare || FLOAT_VERBS.iter().any(|verb| name.strip_prefix(verb).is_some_and(kind))
 }
 
 fn matches(name: &str, pattern: &str) -> bool {
@@ -214,15 +194,9 @@ mod tests {
     use super::scan;
 
     fn found(body: &str) -> Vec<String> {
-        let lines: String = body
-            .lines()
-            .map(|l| format!("ffffffff80100010:\t{l}\n"))
-            .collect();
+        let lines: String = body.lines().map(|l| format!("ffffffff80100010:\t{l}\n")).collect();
         let text = format!("ffffffff80100000 <kernel::work>:\n{lines}");
-        scan(&text)
-            .into_iter()
-            .map(|finding| finding.instruction)
-            .collect()
+        scan(&text).into_iter().map(|finding| finding.instruction).collect()
     }
 
     #[test]
@@ -256,10 +230,7 @@ mod tests {
         assert!(found("mov    $0x40,%ecx\ntzcnt  %rax,%rcx").is_empty());
         assert!(found("mov    $0x40,%r9d\nmov %rdi,%rax\nrep bsf %rax,%r9").is_empty());
         assert!(found("mov    $0x20,%r9d\ntzcnt  %eax,%r9d").is_empty());
-        assert_eq!(
-            found("mov    $0x20,%ecx\nxor %ecx,%ecx\ntzcnt  %rax,%rcx").len(),
-            1
-        );
+        assert_eq!(found("mov    $0x20,%ecx\nxor %ecx,%ecx\ntzcnt  %rax,%rcx").len(), 1);
         assert_eq!(found("tzcnt  %rax,%rcx").len(), 1);
     }
 

@@ -9,20 +9,11 @@ use crate::run::{Output, Run};
 pub fn with_stats(run: Run) -> (Output, Stats) {
     let dir = tempfile::TempDir::new().expect("a temporary directory");
     let file = dir.path().join("stats.json");
-    let options = [
-        "--stats=json".as_ref(),
-        "--stats-file".as_ref(),
-        file.as_os_str(),
-    ];
+    let options = ["--stats=json".as_ref(), "--stats-file".as_ref(), file.as_os_str()];
     let output = run.options(options).output();
     output.expect_code(0);
     let text = std::fs::read(&file).unwrap_or_else(|e| output.fail(&format!("no statistics: {e}")));
-    (
-        output,
-        Stats {
-            json: serde_json::from_slice(&text).expect("JSON"),
-        },
-    )
+    (output, Stats { json: serde_json::from_slice(&text).expect("JSON") })
 }
 
 /// The numbers of one run.

@@ -33,12 +33,7 @@ impl Terminal {
             .expect("the terminal opens");
         let master = File::from(master);
         let screen = Collector::start(Some(master.try_clone().expect("a second descriptor")));
-        let terminal = Terminal {
-            master,
-            slave,
-            screen,
-            seen: Cell::new(0),
-        };
+        let terminal = Terminal { master, slave, screen, seen: Cell::new(0) };
         terminal.resize(rows, columns);
         terminal
     }
@@ -50,22 +45,14 @@ impl Terminal {
 
     /// Types `text`.
     pub fn send(&self, text: &str) {
-        (&self.master)
-            .write_all(text.as_bytes())
-            .expect("the terminal takes input");
+        (&self.master).write_all(text.as_bytes()).expect("the terminal takes input");
     }
 
     /// Waits until `text` has appeared.
     #[track_caller]
     pub fn wait_for(&self, text: &str, until: Instant) {
-        if !self
-            .screen
-            .wait_until(until, |bytes| contains(bytes, text.as_bytes()))
-        {
-            panic!(
-                "{text:?} did not appear; the screen shows {:?}",
-                self.screen_text()
-            );
+        if !self.screen.wait_until(until, |bytes| contains(bytes, text.as_bytes())) {
+            panic!("{text:?} did not appear; the screen shows {:?}", self.screen_text());
         }
     }
 
@@ -73,14 +60,8 @@ impl Terminal {
     #[track_caller]
     pub fn wait_for_next(&self, text: &str, until: Instant) {
         let seen = self.seen.get();
-        if !self
-            .screen
-            .wait_until(until, |bytes| contains(&bytes[seen..], text.as_bytes()))
-        {
-            panic!(
-                "{text:?} did not appear; the screen shows {:?}",
-                self.screen_text()
-            );
+        if !self.screen.wait_until(until, |bytes| contains(&bytes[seen..], text.as_bytes())) {
+            panic!("{text:?} did not appear; the screen shows {:?}", self.screen_text());
         }
         self.seen.set(self.screen.bytes().len());
     }
@@ -91,10 +72,7 @@ impl Terminal {
         let until = Instant::now() + limit(Duration::from_secs(5));
         let lines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count();
         if !self.screen.wait_until(until, |bytes| lines(bytes) >= count) {
-            panic!(
-                "{count} lines expected; the screen shows {:?}",
-                self.screen_text()
-            );
+            panic!("{count} lines expected; the screen shows {:?}", self.screen_text());
         }
         self.screen_text()
     }
@@ -106,12 +84,7 @@ impl Terminal {
 
     /// Another size.
     pub fn resize(&self, rows: u16, columns: u16) {
-        let size = Winsize {
-            ws_row: rows,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&self.slave, size).expect("the terminal takes a size");
     }
 

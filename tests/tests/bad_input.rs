@@ -19,10 +19,7 @@ const NOT_FOUND: i32 = 127;
 #[track_caller]
 fn refused(program: &Path, code: i32) -> Output {
     let output = Run::new(program).output();
-    output
-        .expect_code(code)
-        .expect_stdout("")
-        .expect_one_line_on_stderr();
+    output.expect_code(code).expect_stdout("").expect_one_line_on_stderr();
     output.expect_in_stderr(&program.display().to_string());
     output
 }
@@ -90,10 +87,7 @@ fn text_without_an_interpreter_is_not_executable() {
 #[test]
 fn a_script_with_a_missing_interpreter_says_which() {
     let dir = dir();
-    let output = refused(
-        &executable(&dir, "script", b"#!/no/such/interpreter\n"),
-        NOT_FOUND,
-    );
+    let output = refused(&executable(&dir, "script", b"#!/no/such/interpreter\n"), NOT_FOUND);
     output.expect_in_stderr("/no/such/interpreter");
 }
 
@@ -131,10 +125,7 @@ fn an_object_file_is_not_executable() {
 fn truncated_headers_are_not_executable() {
     let bytes = hello_bytes();
     for length in [1, 4, 15, 16, 40, 63, 64, 100, 64 + 56 * 2] {
-        refused(
-            &executable(&dir(), "truncated", &bytes[..length]),
-            NOT_EXECUTABLE,
-        );
+        refused(&executable(&dir(), "truncated", &bytes[..length]), NOT_EXECUTABLE);
     }
 }
 
@@ -162,16 +153,11 @@ fn program_headers_out_of_the_file_are_not_executable() {
 fn a_segment_in_kernel_space_is_not_executable() {
     let mut bytes = hello_bytes();
     let headers = u64::from_le_bytes(bytes[32..40].try_into().expect("eight bytes")) as usize;
-    let load = (0..12)
-        .map(|n| headers + 56 * n)
-        .find(|&at| bytes[at..at + 4] == [1, 0, 0, 0]);
+    let load = (0..12).map(|n| headers + 56 * n).find(|&at| bytes[at..at + 4] == [1, 0, 0, 0]);
     let address = load.expect("a PT_LOAD") + 16;
     bytes[address..address + 8].copy_from_slice(&0xffff_ffff_8010_0000u64.to_le_bytes());
     let output = Run::new(executable(&dir(), "kernel", &bytes)).output();
-    output
-        .expect_code(NOT_EXECUTABLE)
-        .expect_stdout("")
-        .expect_one_line_on_stderr();
+    output.expect_code(NOT_EXECUTABLE).expect_stdout("").expect_one_line_on_stderr();
 }
 
 #[test]
@@ -184,24 +170,12 @@ fn a_missing_elf_interpreter_says_which() {
 #[track_caller]
 fn option_refused(options: &[&str]) {
     let output = Run::new(static_hello()).options(options).output();
-    output
-        .expect_code(CANNOT_SET_UP)
-        .expect_stdout("")
-        .expect_in_stderr(options[0]);
+    output.expect_code(CANNOT_SET_UP).expect_stdout("").expect_in_stderr(options[0]);
 }
 
 #[test]
 fn impossible_sizes_of_memory_are_refused() {
-    for size in [
-        "0",
-        "1M",
-        "900T",
-        "nonsense",
-        "",
-        "-1",
-        "64Q",
-        "18446744073709551615G",
-    ] {
+    for size in ["0", "1M", "900T", "nonsense", "", "-1", "64Q", "18446744073709551615G"] {
         option_refused(&["--memory", size]);
     }
 }
@@ -241,21 +215,14 @@ fn with_dev(script: &str) -> Run {
         "mount -t tmpfs none /dev && touch /dev/null && chmod 666 /dev/null && {script} && \
          exec setpriv --bounding-set=-all --inh-caps=-all \"$@\""
     );
-    let unshare = if rustix::process::geteuid().is_root() {
-        "-m"
-    } else {
-        "-rm"
-    };
+    let unshare = if rustix::process::geteuid().is_root() { "-m" } else { "-rm" };
     Run::new(static_hello()).launcher(["unshare", unshare, "sh", "-c", &prepare, "sh"])
 }
 
 #[track_caller]
 fn cannot_set_up_kvm(run: &Run) -> Output {
     let output = run.output();
-    output
-        .expect_code(CANNOT_SET_UP)
-        .expect_stdout("")
-        .expect_one_line_on_stderr();
+    output.expect_code(CANNOT_SET_UP).expect_stdout("").expect_one_line_on_stderr();
     output.expect_in_stderr("/dev/kvm");
     output
 }
@@ -293,9 +260,7 @@ fn signals_end_the_run_at_once() {
             running.signal(signal);
             let output = running.finish();
             drop(stdin);
-            output
-                .expect_code(128 + signal.as_raw())
-                .expect_stdout("ready\n");
+            output.expect_code(128 + signal.as_raw()).expect_stdout("ready\n");
         }
     }
 }
@@ -315,9 +280,5 @@ fn stdout_closed_early_ends_as_sigpipe_does() {
 
 #[test]
 fn after_all_that_a_good_program_runs() {
-    Run::new(static_hello())
-        .output()
-        .expect_code(0)
-        .expect_stdout(HELLO)
-        .expect_no_stderr();
+    Run::new(static_hello()).output().expect_code(0).expect_stdout(HELLO).expect_no_stderr();
 }

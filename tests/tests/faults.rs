@@ -101,9 +101,7 @@ fn abort_is_aborted() {
 
 #[test]
 fn no_fault_of_the_program_is_left_out() {
-    let list = Run::new(guest("faults.c", &["-static"]))
-        .args(["list"])
-        .host_output();
+    let list = Run::new(guest("faults.c", &["-static"])).args(["list"]).host_output();
     let all: BTreeSet<&str> = list.stdout_text().lines().collect();
     let tested = [
         PRIVILEGED,

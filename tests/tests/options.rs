@@ -19,20 +19,14 @@ fn dir() -> TempDir {
 
 #[test]
 fn a_quiet_run_prints_nothing_of_its_own() {
-    Run::new(static_hello())
-        .output()
-        .expect_code(0)
-        .expect_stdout(HELLO)
-        .expect_no_stderr();
+    Run::new(static_hello()).output().expect_code(0).expect_stdout(HELLO).expect_no_stderr();
 }
 
 #[test]
 fn exit_codes_are_the_programs_own() {
     let program = guest("end.c", &["-static"]);
     for code in [0, 1, 2, 42, 124, 125, 126, 127, 128, 254, 255, 256, -1] {
-        Run::new(&program)
-            .args(["exit", &code.to_string()])
-            .same_as_host_with_stderr();
+        Run::new(&program).args(["exit", &code.to_string()]).same_as_host_with_stderr();
     }
 }
 
@@ -40,9 +34,7 @@ fn exit_codes_are_the_programs_own() {
 fn a_program_killed_by_a_signal_ends_with_128_and_its_number() {
     let program = guest("end.c", &["-static"]);
     for signal in [SIGKILL, SIGTERM] {
-        let output = Run::new(&program)
-            .args(["raise", &signal.to_string()])
-            .same_as_host();
+        let output = Run::new(&program).args(["raise", &signal.to_string()]).same_as_host();
         output.expect_code(128 + signal);
     }
     let output = Run::new(&program).args(["abort"]).same_as_host();
@@ -51,36 +43,21 @@ fn a_program_killed_by_a_signal_ends_with_128_and_its_number() {
 
 #[test]
 fn options_after_the_program_are_the_programs() {
-    Run::new("/bin/echo")
-        .args(["-n", "--memory", "1M", "-v", "--", "--help"])
-        .same_as_host();
+    Run::new("/bin/echo").args(["-n", "--memory", "1M", "-v", "--", "--help"]).same_as_host();
     Run::new("/bin/echo").args(["--version"]).same_as_host();
-    Run::new("/bin/echo")
-        .options(["--"])
-        .args(["--", "-e"])
-        .same_as_host();
+    Run::new("/bin/echo").options(["--"]).args(["--", "-e"]).same_as_host();
 }
 
 #[test]
 fn env_sets_a_variable_or_passes_the_hosts() {
     let environment = [("FROM_HOST", "kept = whole"), ("NOT_NAMED", "x")];
     let run = Run::new("/usr/bin/env").environment(&environment);
-    let run = run.options([
-        "-e",
-        "FROM_HOST",
-        "--env",
-        "SET=here=there",
-        "-e",
-        "UNSET_ON_HOST",
-    ]);
+    let run = run.options(["-e", "FROM_HOST", "--env", "SET=here=there", "-e", "UNSET_ON_HOST"]);
     let output = run.output();
     let lines: Vec<&str> = output.expect_code(0).stdout_text().lines().collect();
     assert!(lines.contains(&"FROM_HOST=kept = whole"), "{lines:?}");
     assert!(lines.contains(&"SET=here=there"), "{lines:?}");
-    assert!(
-        !lines.iter().any(|line| line.starts_with("UNSET_ON_HOST")),
-        "{lines:?}"
-    );
+    assert!(!lines.iter().any(|line| line.starts_with("UNSET_ON_HOST")), "{lines:?}");
 }
 
 #[test]
@@ -89,10 +66,7 @@ fn cwd_is_the_hosts_or_the_one_given() {
     let path = dir.path().canonicalize().expect("a path");
     let run = Run::new("/bin/pwd").cwd(&path).args(["-P"]);
     run.same_as_host();
-    let output = Run::new("/bin/pwd")
-        .args(["-P"])
-        .options(["--cwd", "/tmp"])
-        .output();
+    let output = Run::new("/bin/pwd").args(["-P"]).options(["--cwd", "/tmp"]).output();
     output.expect_code(0).expect_stdout("/tmp\n");
 }
 
@@ -103,10 +77,7 @@ fn file_adds_a_file_at_its_path_or_another() {
     fs::write(&path, "content\n").expect("a file");
     Run::new("cat").args([&path]).file(&path).same_as_host();
     let elsewhere = format!("{}:/else/where", path.display());
-    let output = Run::new("cat")
-        .args(["/else/where"])
-        .options(["--file", &elsewhere])
-        .output();
+    let output = Run::new("cat").args(["/else/where"]).options(["--file", &elsewhere]).output();
     output.expect_code(0).expect_stdout("content\n");
 }
 
@@ -116,10 +87,7 @@ fn what_is_not_given_is_not_there() {
     let path = dir.path().join("data");
     fs::write(&path, "secret\n").expect("a file");
     let output = Run::new("cat").args([&path]).output();
-    output
-        .expect_code(1)
-        .expect_stdout("")
-        .expect_in_stderr("No such file or directory");
+    output.expect_code(1).expect_stdout("").expect_in_stderr("No such file or directory");
 }
 
 #[test]
@@ -129,14 +97,9 @@ fn dir_adds_a_directory_and_all_below() {
     fs::write(dir.path().join("a/b/deep"), "deep\n").expect("a file");
     fs::write(dir.path().join("top"), "top\n").expect("a file");
     let names = ["top", "a/b/deep"].map(|name| dir.path().join(name));
-    Run::new("cat")
-        .args(&names)
-        .options(["--dir".as_ref(), dir.path()])
-        .same_as_host();
+    Run::new("cat").args(&names).options(["--dir".as_ref(), dir.path()]).same_as_host();
     let elsewhere = format!("{}:/data", dir.path().display());
-    let run = Run::new("ls")
-        .args(["/data", "/data/a", "/data/a/b"])
-        .options(["--dir", &elsewhere]);
+    let run = Run::new("ls").args(["/data", "/data/a", "/data/a/b"]).options(["--dir", &elsewhere]);
     run.output()
         .expect_code(0)
         .expect_stdout("/data:\na\ntop\n\n/data/a:\nb\n\n/data/a/b:\ndeep\n");
@@ -148,18 +111,9 @@ fn a_writable_layer_lies_above_the_files_and_the_host_stays_as_it_is() {
     let path = dir.path().join("data");
     fs::write(&path, "on the host\n").expect("a file");
     let script = "echo changed > \"$1\"; read line < \"$1\"; echo \"$line\"";
-    let run = Run::new("sh")
-        .args(["-c", script, "sh"])
-        .args([&path])
-        .file(&path);
-    run.output()
-        .expect_code(0)
-        .expect_stdout("changed\n")
-        .expect_no_stderr();
-    assert_eq!(
-        fs::read_to_string(&path).expect("the file"),
-        "on the host\n"
-    );
+    let run = Run::new("sh").args(["-c", script, "sh"]).args([&path]).file(&path);
+    run.output().expect_code(0).expect_stdout("changed\n").expect_no_stderr();
+    assert_eq!(fs::read_to_string(&path).expect("the file"), "on the host\n");
 }
 
 /// A root with a static hello in it.
@@ -174,36 +128,22 @@ fn small_root() -> TempDir {
 fn root_takes_a_directory() {
     let root = small_root();
     let run = Run::new("/bin/hello").options(["--root".as_ref(), root.path()]);
-    run.output()
-        .expect_code(0)
-        .expect_stdout(HELLO)
-        .expect_no_stderr();
+    run.output().expect_code(0).expect_stdout(HELLO).expect_no_stderr();
 }
 
 #[test]
 fn root_takes_images_that_mkfs_erofs_made() {
     let root = small_root();
-    for option in [
-        "-Enoinline_data",
-        "-x-1",
-        "-T0",
-        "-Eforce-inode-compact",
-        "-Eforce-inode-extended",
-    ] {
+    for option in
+        ["-Enoinline_data", "-x-1", "-T0", "-Eforce-inode-compact", "-Eforce-inode-extended"]
+    {
         let image = dir();
         let image = image.path().join("image.erofs");
-        let mkfs = Command::new("mkfs.erofs")
-            .arg(option)
-            .arg(&image)
-            .arg(root.path())
-            .output();
+        let mkfs = Command::new("mkfs.erofs").arg(option).arg(&image).arg(root.path()).output();
         let mkfs = mkfs.expect("mkfs.erofs runs (scripts/test installs erofs-utils)");
         assert!(mkfs.status.success(), "mkfs.erofs {option}: {mkfs:?}");
         let run = Run::new("/bin/hello").options(["--root".as_ref(), image.as_os_str()]);
-        run.output()
-            .expect_code(0)
-            .expect_stdout(HELLO)
-            .expect_no_stderr();
+        run.output().expect_code(0).expect_stdout(HELLO).expect_no_stderr();
     }
 }
 
@@ -211,44 +151,26 @@ fn root_takes_images_that_mkfs_erofs_made() {
 fn a_program_that_the_root_has_not_is_not_found() {
     let root = small_root();
     let run = Run::new("/bin/other").options(["--root".as_ref(), root.path()]);
-    run.output()
-        .expect_code(127)
-        .expect_one_line_on_stderr()
-        .expect_in_stderr("/bin/other");
+    run.output().expect_code(127).expect_one_line_on_stderr().expect_in_stderr("/bin/other");
 }
 
 #[test]
 fn memory_from_16m_to_16g() {
     for size in ["16M", "17M", "64M", "1G", "3G", "4G", "16G"] {
         let run = Run::new(static_hello()).options(["--memory", size]);
-        run.output()
-            .expect_code(0)
-            .expect_stdout(HELLO)
-            .expect_no_stderr();
+        run.output().expect_code(0).expect_stdout(HELLO).expect_no_stderr();
     }
 }
 
 #[test]
 fn meminfo_shows_the_memory() {
     for (size, kib) in [("64M", 64 << 10), ("2G", 2 << 20), ("8G", 8 << 20)] {
-        let run = Run::new("cat")
-            .args(["/proc/meminfo"])
-            .options(["--memory", size]);
+        let run = Run::new("cat").args(["/proc/meminfo"]).options(["--memory", size]);
         let output = run.output();
-        let total = output
-            .stdout_text()
-            .lines()
-            .find_map(|line| line.strip_prefix("MemTotal:"));
+        let total = output.stdout_text().lines().find_map(|line| line.strip_prefix("MemTotal:"));
         let total = total.and_then(|text| text.trim().strip_suffix(" kB"));
-        let total: u64 = total
-            .expect("a line MemTotal")
-            .trim()
-            .parse()
-            .expect("a number");
-        assert!(
-            total <= kib && total >= kib * 9 / 10,
-            "--memory {size}: MemTotal {total} kB"
-        );
+        let total: u64 = total.expect("a line MemTotal").trim().parse().expect("a number");
+        assert!(total <= kib && total >= kib * 9 / 10, "--memory {size}: MemTotal {total} kB");
     }
 }
 
@@ -263,35 +185,22 @@ fn a_time_out_ends_with_124() {
             std::process::Stdio::piped(),
         );
         let stdin = running.take_stdin();
-        running
-            .finish()
-            .expect_code(124)
-            .expect_one_line_on_stderr();
+        running.finish().expect_code(124).expect_one_line_on_stderr();
         drop(stdin);
     }
     let run = Run::new(static_hello()).options(["--timeout", "1h"]);
-    run.deadline(Duration::from_secs(10))
-        .output()
-        .expect_code(0)
-        .expect_stdout(HELLO);
+    run.deadline(Duration::from_secs(10)).output().expect_code(0).expect_stdout(HELLO);
 }
 
 #[test]
 fn one_cpu_may_be_asked_for() {
-    Run::new(static_hello())
-        .options(["--cpus", "1"])
-        .output()
-        .expect_code(0)
-        .expect_stdout(HELLO);
+    Run::new(static_hello()).options(["--cpus", "1"]).output().expect_code(0).expect_stdout(HELLO);
 }
 
 #[test]
 fn another_build_of_the_kernel_runs() {
     let run = Run::new(static_hello()).options(["--kernel".as_ref(), kernel_elf().as_os_str()]);
-    run.output()
-        .expect_code(0)
-        .expect_stdout(HELLO)
-        .expect_no_stderr();
+    run.output().expect_code(0).expect_stdout(HELLO).expect_no_stderr();
 }
 
 #[test]
@@ -304,10 +213,7 @@ fn verbose_shows_the_kernel_log_on_stderr_only() {
 #[test]
 fn stats_go_to_stderr_or_to_a_file() {
     let output = Run::new(static_hello()).options(["--stats"]).output();
-    output
-        .expect_code(0)
-        .expect_stdout(HELLO)
-        .expect_in_stderr("exits");
+    output.expect_code(0).expect_stdout(HELLO).expect_in_stderr("exits");
 
     let output = Run::new(static_hello()).options(["--stats=json"]).output();
     output.expect_code(0).expect_stdout(HELLO);
@@ -315,40 +221,19 @@ fn stats_go_to_stderr_or_to_a_file() {
 
     let dir = dir();
     let file = dir.path().join("stats.json");
-    let options = [
-        "--stats=json".as_ref(),
-        "--stats-file".as_ref(),
-        file.as_os_str(),
-    ];
+    let options = ["--stats=json".as_ref(), "--stats-file".as_ref(), file.as_os_str()];
     let output = Run::new(static_hello()).options(options).output();
-    output
-        .expect_code(0)
-        .expect_stdout(HELLO)
-        .expect_no_stderr();
+    output.expect_code(0).expect_stdout(HELLO).expect_no_stderr();
     expect_stats(&fs::read(&file).expect("the statistics"));
 }
 
 #[track_caller]
 fn expect_stats(json: &[u8]) {
     let stats: serde_json::Value = serde_json::from_slice(json).expect("one JSON object");
-    for key in [
-        "exits",
-        "time_us",
-        "boot",
-        "syscalls",
-        "faults",
-        "bytes",
-        "memory",
-        "exit_code",
-    ] {
+    for key in ["exits", "time_us", "boot", "syscalls", "faults", "bytes", "memory", "exit_code"] {
         assert!(stats.get(key).is_some(), "no {key} in {stats}");
     }
-    assert!(
-        stats["exits"]["total"]
-            .as_u64()
-            .is_some_and(|total| total > 0),
-        "{stats}"
-    );
+    assert!(stats["exits"]["total"].as_u64().is_some_and(|total| total > 0), "{stats}");
     assert_eq!(stats["bytes"]["stdout"], HELLO.len(), "{stats}");
     assert_eq!(stats["exit_code"], 0, "{stats}");
     assert_eq!(stats["syscalls"]["write"], 1, "{stats}");
@@ -359,10 +244,7 @@ fn help_documents_the_exit_codes() {
     let help = Run::new("--help").output();
     help.expect_code(0).expect_no_stderr();
     for code in ["124", "125", "126", "127", "255"] {
-        assert!(
-            help.stdout_text().contains(code),
-            "--help does not say what {code} is"
-        );
+        assert!(help.stdout_text().contains(code), "--help does not say what {code} is");
     }
 }
 
@@ -370,8 +252,5 @@ fn help_documents_the_exit_codes() {
 fn a_relative_path_is_a_path_and_not_a_name() {
     let root = small_root();
     let run = Run::new(Path::new("./hello")).cwd(root.path().join("bin"));
-    run.output()
-        .expect_code(0)
-        .expect_stdout(HELLO)
-        .expect_no_stderr();
+    run.output().expect_code(0).expect_stdout(HELLO).expect_no_stderr();
 }

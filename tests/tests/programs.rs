@@ -22,9 +22,7 @@ fn noise(length: usize) -> Vec<u8> {
     let mut state = 1u64;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         bytes.extend_from_slice(&state.to_le_bytes()[3..]);
     }
     bytes.truncate(length);
@@ -112,8 +110,7 @@ fn true_and_false_end_with_0_and_1() {
 fn env_prints_the_environment() {
     let run =
         Run::new("/usr/bin/env").environment(&[("A", "1"), ("B", "two words"), ("EMPTY", "")]);
-    run.options(["-e", "A", "-e", "B=two words", "-e", "EMPTY"])
-        .same_as_host();
+    run.options(["-e", "A", "-e", "B=two words", "-e", "EMPTY"]).same_as_host();
 }
 
 #[test]
@@ -132,9 +129,7 @@ fn seq_counts() {
 
 #[test]
 fn cat_moves_100_mb_through_pipes() {
-    let run = Run::new("cat")
-        .stdin_bytes(noise(plenty()))
-        .deadline(Duration::from_secs(60));
+    let run = Run::new("cat").stdin_bytes(noise(plenty())).deadline(Duration::from_secs(60));
     run.same_as_host_with_stderr();
 }
 
@@ -142,10 +137,7 @@ fn cat_moves_100_mb_through_pipes() {
 fn cat_reads_files() {
     let file = file_of(&noise(70_001));
     let path = file.path().to_str().expect("a path in UTF-8");
-    let run = Run::new("cat")
-        .args([path, "-", path])
-        .file(path)
-        .stdin_bytes("between\n");
+    let run = Run::new("cat").args([path, "-", path]).file(path).stdin_bytes("between\n");
     run.same_as_host_with_stderr();
 }
 
@@ -158,17 +150,14 @@ fn cat_of_a_missing_file_says_so() {
 fn sha256sum_of_a_100_mb_file() {
     let file = file_of(&noise(plenty()));
     let run = Run::new("sha256sum").args([file.path()]).file(file.path());
-    run.deadline(Duration::from_secs(60))
-        .same_as_host_with_stderr();
+    run.deadline(Duration::from_secs(60)).same_as_host_with_stderr();
 }
 
 #[test]
 fn sha256sum_of_busybox() {
     let file = file_of(&noise(amount(10 << 20, 1 << 20)));
     let run = Run::new("/bin/busybox").args(["sha256sum", &file.path().display().to_string()]);
-    run.file(file.path())
-        .deadline(Duration::from_secs(60))
-        .same_as_host_with_stderr();
+    run.file(file.path()).deadline(Duration::from_secs(60)).same_as_host_with_stderr();
 }
 
 #[test]
@@ -177,8 +166,7 @@ fn python_multiplies() {
     let ask = "import sysconfig; print(sysconfig.get_paths()['stdlib'])";
     let library = Run::new("/usr/bin/python3").args(["-c", ask]).host_output();
     let run = run.options(["--dir", library.stdout_text().trim()]);
-    run.deadline(Duration::from_secs(60))
-        .same_as_host_with_stderr();
+    run.deadline(Duration::from_secs(60)).same_as_host_with_stderr();
 }
 
 #[test]
@@ -186,21 +174,11 @@ fn ls_of_a_directory_as_the_root() {
     let root = TempDir::new().expect("a temporary directory");
     make_small_system(root.path(), &["ls"]);
     let args = ["-la", "--time-style=full-iso", "/"];
-    let chroot = Run::new("chroot")
-        .args([root.path()])
-        .args(["/bin/ls"])
-        .args(args)
-        .host_output();
+    let chroot = Run::new("chroot").args([root.path()]).args(["/bin/ls"]).args(args).host_output();
     chroot.expect_code(0);
-    let guest = Run::new("/bin/ls")
-        .args(args)
-        .options(["--root".as_ref(), root.path()])
-        .output();
+    let guest = Run::new("/bin/ls").args(args).options(["--root".as_ref(), root.path()]).output();
     guest.expect_code(0).expect_no_stderr();
-    assert_eq!(
-        without_own_places(guest.stdout_text()),
-        without_own_places(chroot.stdout_text())
-    );
+    assert_eq!(without_own_places(guest.stdout_text()), without_own_places(chroot.stdout_text()));
 }
 
 #[test]
@@ -208,29 +186,14 @@ fn ls_of_files_of_each_kind_as_the_root() {
     let root = TempDir::new().expect("a temporary directory");
     make_small_system(root.path(), &["ls"]);
     let args = ["-lanR", "--time-style=full-iso", "/stuff"];
-    let chroot = Run::new("chroot")
-        .args([root.path()])
-        .args(["/bin/ls"])
-        .args(args)
-        .host_output();
-    let guest = Run::new("/bin/ls")
-        .args(args)
-        .options(["--root".as_ref(), root.path()])
-        .output();
+    let chroot = Run::new("chroot").args([root.path()]).args(["/bin/ls"]).args(args).host_output();
+    let guest = Run::new("/bin/ls").args(args).options(["--root".as_ref(), root.path()]).output();
     guest.expect_code(0).expect_stdout(&chroot.stdout);
 }
 
 /// A root directory with these programs of the host, their libraries, and files of each kind.
 fn make_small_system(root: &Path, programs: &[&str]) {
-    for dir in [
-        "bin",
-        "dev",
-        "proc",
-        "tmp",
-        "etc",
-        "stuff/deep/er",
-        "stuff/many",
-    ] {
+    for dir in ["bin", "dev", "proc", "tmp", "etc", "stuff/deep/er", "stuff/many"] {
         fs::create_dir_all(root.join(dir)).expect("a directory");
     }
     for program in programs {
@@ -243,10 +206,7 @@ fn make_small_system(root: &Path, programs: &[&str]) {
         }
     }
     let write = |name: &str, text: &str| fs::write(root.join(name), text).expect("a file");
-    write(
-        "etc/passwd",
-        "root:x:0:0:root:/root:/bin/sh\nwho:x:1234:99:::\n",
-    );
+    write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nwho:x:1234:99:::\n");
     write("etc/group", "root:x:0:\nmany:x:99:\n");
     write("stuff/empty", "");
     write("stuff/private", "for the owner\n");
@@ -266,10 +226,7 @@ fn make_small_system(root: &Path, programs: &[&str]) {
     symlink("deep/er", root.join("stuff/short-cut")).expect("a symbolic link");
     symlink("/nowhere/at/all", root.join("stuff/dangling")).expect("a symbolic link");
     fs::hard_link(root.join("stuff/private"), root.join("stuff/deep/twin")).expect("a link");
-    let fifo = Command::new("mkfifo")
-        .arg(root.join("stuff/fifo"))
-        .status()
-        .expect("mkfifo runs");
+    let fifo = Command::new("mkfifo").arg(root.join("stuff/fifo")).status().expect("mkfifo runs");
     assert!(fifo.success());
 }
 

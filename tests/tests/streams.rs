@@ -28,17 +28,13 @@ fn stdout_and_stderr_are_separate_and_binary_clean() {
 fn stdin_is_binary_clean_and_ends() {
     for length in [0, 1, 4095, 4096, 4097, amount(1_000_003, 100_003)] {
         let bytes: Vec<u8> = (0..length).map(|n| (n * 7 + n / 256) as u8).collect();
-        streams("count")
-            .stdin_bytes(bytes)
-            .same_as_host_with_stderr();
+        streams("count").stdin_bytes(bytes).same_as_host_with_stderr();
     }
 }
 
 #[test]
 fn stdin_from_a_file_and_from_null() {
-    streams("count")
-        .stdin_file(guest("streams.c", &["-static"]))
-        .same_as_host_with_stderr();
+    streams("count").stdin_file(guest("streams.c", &["-static"])).same_as_host_with_stderr();
     streams("count").same_as_host_with_stderr();
 }
 
@@ -48,9 +44,7 @@ fn stdout_to_a_file_is_appended_where_it_stands() {
     file.write_all(b"before\n").expect("room");
     let stdout = file.as_file().try_clone().expect("a descriptor");
     let run = Run::new(static_hello());
-    let output = run
-        .start(Place::Guest, Stdio::null(), stdout.into(), Stdio::piped())
-        .finish();
+    let output = run.start(Place::Guest, Stdio::null(), stdout.into(), Stdio::piped()).finish();
     output.expect_code(0);
     file.write_all(b"after\n").expect("room");
     let text = std::fs::read_to_string(file.path()).expect("text");
@@ -59,19 +53,9 @@ fn stdout_to_a_file_is_appended_where_it_stands() {
 
 #[test]
 fn a_full_device_is_an_error_of_the_program() {
-    let full = || {
-        Stdio::from(
-            File::options()
-                .write(true)
-                .open("/dev/full")
-                .expect("/dev/full"),
-        )
-    };
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").expect("/dev/full"));
     let run = Run::new("/bin/echo").args(["lost"]);
-    let at = |place| {
-        run.start(place, Stdio::null(), full(), Stdio::piped())
-            .finish()
-    };
+    let at = |place| run.start(place, Stdio::null(), full(), Stdio::piped()).finish();
     let (host, guest) = (at(Place::Host), at(Place::Guest));
     guest.expect_code(host.shell_code());
     assert_eq!(guest.stderr, host.stderr);
@@ -87,30 +71,18 @@ fn input_that_comes_late_arrives_when_it_comes() {
         running.wait_for_stdout(line);
     }
     drop(stdin);
-    running
-        .finish()
-        .expect_code(0)
-        .expect_stdout("first\nsecond\nthird\n")
-        .expect_no_stderr();
+    running.finish().expect_code(0).expect_stdout("first\nsecond\nthird\n").expect_no_stderr();
 }
 
 #[test]
 fn closed_streams_are_no_reason_to_hang_or_to_write_elsewhere() {
     let run = |close: &str| {
         let script = format!("exec \"$@\" {close}");
-        Run::new(static_hello())
-            .launcher(["sh", "-c", &script, "sh"])
-            .output()
+        Run::new(static_hello()).launcher(["sh", "-c", &script, "sh"]).output()
     };
-    run("<&-")
-        .expect_code(0)
-        .expect_stdout(HELLO)
-        .expect_no_stderr();
+    run("<&-").expect_code(0).expect_stdout(HELLO).expect_no_stderr();
     run(">&-").expect_stdout("").shell_code();
-    run("2>&-")
-        .expect_code(0)
-        .expect_stdout(HELLO)
-        .expect_no_stderr();
+    run("2>&-").expect_code(0).expect_stdout(HELLO).expect_no_stderr();
     run("<&- >&- 2>&-").expect_stdout("").expect_no_stderr();
 }
 
@@ -120,14 +92,8 @@ fn start_on(terminal: &Terminal, run: &Run, place: Place, on_terminal: [bool; 3]
         true => terminal.stream(),
         false => Stdio::piped(),
     });
-    let launcher = if on_terminal[0] {
-        ["setsid", "-c"]
-    } else {
-        ["setsid", "-w"]
-    };
-    run.clone()
-        .launcher(launcher)
-        .start(place, stdin, stdout, stderr)
+    let launcher = if on_terminal[0] { ["setsid", "-c"] } else { ["setsid", "-w"] };
+    run.clone().launcher(launcher).start(place, stdin, stdout, stderr)
 }
 
 const ALL: [bool; 3] = [true; 3];
@@ -200,11 +166,7 @@ fn the_terminal_is_raw_while_the_guest_runs_and_restored_after() {
         assert!(terminal.is_raw());
         end(&terminal, &running);
         running.finish().expect_code(code);
-        assert_eq!(
-            format!("{:?}", terminal.settings()),
-            before,
-            "after exit code {code}"
-        );
+        assert_eq!(format!("{:?}", terminal.settings()), before, "after exit code {code}");
     }
 }
 
@@ -213,14 +175,10 @@ fn the_terminal_is_restored_when_a_program_crashes_or_is_timed_out() {
     let terminal = Terminal::new(24, 80);
     let before = format!("{:?}", terminal.settings());
     let crash = Run::new(guest("faults.c", &["-static"])).args(["ud2"]);
-    start_on(&terminal, &crash, Place::Guest, ALL)
-        .finish()
-        .expect_code(132);
+    start_on(&terminal, &crash, Place::Guest, ALL).finish().expect_code(132);
     assert_eq!(format!("{:?}", terminal.settings()), before);
     let hang = wait("spin").options(["--timeout", "300ms"]);
-    start_on(&terminal, &hang, Place::Guest, ALL)
-        .finish()
-        .expect_code(124);
+    start_on(&terminal, &hang, Place::Guest, ALL).finish().expect_code(124);
     assert_eq!(format!("{:?}", terminal.settings()), before);
 }
 

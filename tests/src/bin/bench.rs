@@ -26,9 +26,8 @@ struct Row {
 fn main() {
     let options: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| options.iter().any(|option| option == name);
-    if let Some(odd) = options
-        .iter()
-        .find(|o| !["--json", "--counting", "--build"].contains(&&***o))
+    if let Some(odd) =
+        options.iter().find(|o| !["--json", "--counting", "--build"].contains(&&***o))
     {
         eprintln!("bench: no option {odd}: --json, --counting (ticks are instructions), --build");
         std::process::exit(2);
@@ -39,10 +38,8 @@ fn main() {
     }
     let rows = measure(&programs, has("--counting"));
     if has("--json") {
-        let object: serde_json::Map<_, _> = rows
-            .iter()
-            .map(|row| (row.key.to_string(), json!(row.value)))
-            .collect();
+        let object: serde_json::Map<_, _> =
+            rows.iter().map(|row| (row.key.to_string(), json!(row.value))).collect();
         println!("{}", serde_json::Value::Object(object));
     } else {
         print_table(&rows);
@@ -69,15 +66,7 @@ impl Programs {
 
 fn measure(programs: &Programs, counting: bool) -> Vec<Row> {
     let mut rows = Vec::new();
-    let mut add = |key, what, value, unit, limit| {
-        rows.push(Row {
-            key,
-            what,
-            value,
-            unit,
-            limit,
-        })
-    };
+    let mut add = |key, what, value, unit, limit| rows.push(Row { key, what, value, unit, limit });
 
     let (_, assembly) = with_stats(Run::new(&programs.hello_assembly));
     let (_, dynamic) = with_stats(Run::new(&programs.hello_dynamic));
@@ -90,77 +79,30 @@ fn measure(programs: &Programs, counting: bool) -> Vec<Row> {
         exits,
         Some(4.0),
     );
-    add(
-        "exits_dynamic_printf",
-        "dynamic printf hello",
-        dynamic.exits() as f64,
-        exits,
-        Some(6.0),
-    );
+    add("exits_dynamic_printf", "dynamic printf hello", dynamic.exits() as f64, exits, Some(6.0));
 
     let (first_byte, end) = times_of_hello(programs, if counting { 5 } else { 41 });
     let limit = if counting { 30.0 } else { 40.0 };
-    add(
-        "hello_output_ms",
-        "static hello: start to output",
-        first_byte,
-        "ms",
-        Some(limit),
-    );
-    add(
-        "hello_end_ms",
-        "static hello: start to end",
-        end,
-        "ms",
-        None,
-    );
+    add("hello_output_ms", "static hello: start to output", first_byte, "ms", Some(limit));
+    add("hello_end_ms", "static hello: start to end", end, "ms", None);
 
     let unit = if counting { "instructions" } else { "ticks" };
     let limit = counting.then_some(30_000.0);
     let what = "kernel entry to first user instruction";
-    add(
-        "entry_to_user",
-        what,
-        hello.entry_to_user_ticks() as f64,
-        unit,
-        limit,
-    );
+    add("entry_to_user", what, hello.entry_to_user_ticks() as f64, unit, limit);
     let large = Run::new(&programs.hello_static).options(["--memory", "16G", "--dir", "/usr/lib"]);
     let (_, large) = with_stats(large);
     let what = "the same with 16G and /usr/lib in the root";
-    add(
-        "entry_to_user_large",
-        what,
-        large.entry_to_user_ticks() as f64,
-        unit,
-        limit,
-    );
+    add("entry_to_user_large", what, large.entry_to_user_ticks() as f64, unit, limit);
 
     let call = Run::new(&programs.null_call);
     let number = |output: Output| -> f64 {
-        output
-            .expect_code(0)
-            .stdout_text()
-            .trim()
-            .parse()
-            .expect("null_call prints a number")
+        output.expect_code(0).stdout_text().trim().parse().expect("null_call prints a number")
     };
     let (host, guest) = (number(call.host_output()), number(call.output()));
     let limit = counting.then_some(60.0);
-    add(
-        "null_call_host",
-        "null system call on the host",
-        host,
-        unit,
-        None,
-    );
-    add(
-        "null_call_guest",
-        "null system call in the guest",
-        guest,
-        unit,
-        limit,
-    );
+    add("null_call_host", "null system call on the host", host, unit, None);
+    add("null_call_guest", "null system call in the guest", guest, unit, limit);
     let limit = counting.then_some(0.25);
     add("null_call_ratio", "guest / host", guest / host, "", limit);
 
@@ -173,13 +115,7 @@ fn measure(programs: &Programs, counting: bool) -> Vec<Row> {
         "KiB",
         Some(3072.0),
     );
-    add(
-        "guest_touched_kib",
-        "guest RAM that static hello touches",
-        touched,
-        "KiB",
-        Some(1536.0),
-    );
+    add("guest_touched_kib", "guest RAM that static hello touches", touched, "KiB", Some(1536.0));
     rows
 }
 
@@ -207,23 +143,14 @@ fn time_of_hello(programs: &Programs) -> (Duration, Duration) {
         .expect("vmm starts");
     let mut first = [0];
     let mut stdout = child.stdout.take().expect("a pipe");
-    stdout
-        .read_exact(&mut first)
-        .expect("a first byte of output");
+    stdout.read_exact(&mut first).expect("a first byte of output");
     let output = begin.elapsed();
     child.wait().expect("vmm ends");
     (output, begin.elapsed())
 }
 
 fn print_table(rows: &[Row]) {
-    for Row {
-        what,
-        value,
-        unit,
-        limit,
-        ..
-    } in rows
-    {
+    for Row { what, value, unit, limit, .. } in rows {
         let digits = if value.fract() == 0.0 { 0 } else { 2 };
         let verdict = match limit {
             Some(limit) if value <= limit => format!("(at most {limit})"),
