@@ -7,7 +7,7 @@
 //! * [`run`]: a program, run in a virtual machine or on the host, and what came of it;
 //! * [`terminal`]: a pseudo-terminal to run one on;
 //! * [`program`]: builds the guest programs;
-//! * [`scan`]: finds instructions that the kernel must not contain.
+//! * [`scan`]: finds instructions that the kernel must not contain;
 //! * [`stats`]: the numbers that `--stats=json` tells.
 //!
 //! Environment: `VMM_BIN` is the `vmm` to test (by default a release build, made when it is not up to

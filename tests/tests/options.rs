@@ -213,7 +213,7 @@ fn verbose_shows_the_kernel_log_on_stderr_only() {
 #[test]
 fn stats_go_to_stderr_or_to_a_file() {
     let output = Run::new(static_hello()).options(["--stats"]).output();
-    output.expect_code(0).expect_stdout(HELLO).expect_in_stderr("exits");
+    output.expect_code(0).expect_stdout(HELLO).expect_in_stderr("Exits to the VMM");
 
     let output = Run::new(static_hello()).options(["--stats=json"]).output();
     output.expect_code(0).expect_stdout(HELLO);
@@ -253,4 +253,14 @@ fn a_relative_path_is_a_path_and_not_a_name() {
     let root = small_root();
     let run = Run::new(Path::new("./hello")).cwd(root.path().join("bin"));
     run.output().expect_code(0).expect_stdout(HELLO).expect_no_stderr();
+}
+
+#[test]
+fn the_serial_console_carries_all_output() {
+    let output = Run::new("/bin/sh")
+        .args(["-c", "echo out; echo err >&2"])
+        .options(["--console", "serial"])
+        .output();
+    output.expect_code(0);
+    assert_eq!(output.stdout_text(), "out\nerr\n");
 }

@@ -213,8 +213,7 @@ fn control_a_x_leaves() {
         let running = start_on(&terminal, &wait(argument), Place::Guest, ALL);
         terminal.wait_for_next("ready", running.until());
         terminal.send("\x01x");
-        let output = running.finish();
-        assert_ne!(output.shell_code(), 0, "{output:?}");
+        running.finish().expect_code(130);
         assert_eq!(format!("{:?}", terminal.settings()), before);
     }
 }

@@ -7,21 +7,34 @@ use std::path::{Path, PathBuf};
 use vmm_tests::source_root;
 
 const LINES_MAX: usize = 600;
+/// Tests are read one by one.
+const TEST_LINES_MAX: usize = 800;
 
 /// The only files with `unsafe` in them: widening the list is to be a visible change.
 const UNSAFE_FILES: &[&str] = &[
     // the hardware: what the kernel is for
     "guest-kernel/src/main.rs",
     "guest-kernel/src/arch/",
+    "guest-kernel/src/boot.rs",
+    "guest-kernel/src/boot_info.rs",
+    "guest-kernel/src/driver/stdio.rs",
+    "guest-kernel/src/mm/fault.rs",
     "guest-kernel/src/mm/frame.rs",
     "guest-kernel/src/mm/heap.rs",
-    "guest-kernel/src/mm/dma.rs",
+    "guest-kernel/src/mm/image.rs",
+    "guest-kernel/src/mm/page_table.rs",
+    "guest-kernel/src/mm/space.rs",
     "guest-kernel/src/mm/user.rs",
+    "guest-kernel/src/panic.rs",
+    "guest-kernel/src/report.rs",
     "guest-kernel/src/sync/",
     // guest memory, and what the libraries leave to us
+    "vmm/src/host.rs",
+    "vmm/src/kick.rs",
     "vmm/src/memory.rs",
+    "vmm/src/poll.rs",
+    "vmm/src/signal_fd.rs",
     "vmm/src/sys.rs",
-    "vmm/src/kvm.rs",
 ];
 
 const TOP_LEVEL: &[&str] = &[
@@ -106,8 +119,11 @@ fn the_top_level_has_only_what_belongs_there() {
 
 #[test]
 fn files_are_short_enough_to_read() {
-    check_lines(&[".rs", ".c", ".S", ".cpp", ".bash"], |_, _, index| {
-        (index == LINES_MAX).then(|| format!("more than {LINES_MAX} lines"))
+    check_lines(&[".rs", ".c", ".S", ".cpp", ".bash"], |path, _, index| {
+        let name = relative(path);
+        let is_test = name.ends_with("tests.rs") || name.ends_with("_test.rs");
+        let max = if is_test { TEST_LINES_MAX } else { LINES_MAX };
+        (index == max).then(|| format!("more than {max} lines"))
     });
 }
 

@@ -438,7 +438,7 @@ fn additions_are_merged() {
     symlink("tool", host.path().join("bin/alias")).unwrap();
     let addition = |host: &Path, guest: &str| Addition { host: host.into(), guest: guest.into() };
     let mut config = config("/bin/echo");
-    config.cwd = Some("/work/here".into());
+    config.cwd = Some("/srv/here".into());
     config.additions = vec![
         addition(host.path(), "/"),
         addition(&host.path().join("bin/alias"), "/data/copy"),
@@ -446,7 +446,7 @@ fn additions_are_merged() {
         addition(Path::new("/etc/passwd"), "/etc/passwd"),
     ];
     let root = build_for(&config);
-    assert_eq!(root.cwd, Path::new("/work/here"));
+    assert_eq!(root.cwd, Path::new("/srv/here"));
     let scratch = TempDir::new().unwrap();
     let extracted = extract(&root.image, &scratch);
     // /bin is a link to usr/bin on the host and stays one.
