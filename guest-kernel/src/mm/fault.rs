@@ -186,13 +186,8 @@ impl Inner {
         {
             report::count_fault(FaultKind::Image);
             let count = run.min((window_end - window_start) / PAGE_SIZE);
-            for i in 0..count {
-                let at = UserAddr(window_start + i * PAGE_SIZE);
-                if at == page || self.table.get(at).is_none() {
-                    let entry = Entry::new(Phys(phys.0 + i * PAGE_SIZE), rights);
-                    self.install(at, entry)?;
-                }
-            }
+            let from = UserAddr(window_start);
+            self.table.fill(from, phys, count, rights).map_err(page_error)?;
             return Ok(());
         }
         let entry = match inode.page(index).map_err(page_error)? {

@@ -111,6 +111,15 @@ impl PageTable {
     /// # Errors
     /// ENOMEM when a table is missing and cannot be had.
     pub fn set(&mut self, addr: UserAddr, entry: Entry) -> Result<Option<FrameRef>> {
+        let table = self.leaf_table_for(addr)?;
+        let index = index_at(addr, 0);
+        let before = Entry(read(table, index));
+        write(table, index, entry.0);
+        Ok(before.into_frame())
+    }
+
+    /// The last-level table of `addr`, made if it is missing.
+    fn leaf_table_for(&mut self, addr: UserAddr) -> Result<Phys> {
         let mut table = self.root;
         for level in [3, 2, 1] {
             let index = index_at(addr, level);
@@ -122,10 +131,25 @@ impl PageTable {
             }
             table = Phys(next & ADDRESS);
         }
-        let index = index_at(addr, 0);
-        let before = Entry(read(table, index));
-        write(table, index, entry.0);
-        Ok(before.into_frame())
+        Ok(table)
+    }
+
+    /// Maps `count` pages that lie one behind the other from `phys` on, and are not counted, where
+    /// nothing is mapped yet. One walk for all of them: they must share a last-level table.
+    ///
+    /// # Errors
+    /// ENOMEM when a table is missing and cannot be had.
+    pub fn fill(&mut self, start: UserAddr, phys: Phys, count: u64, rights: Rights) -> Result<()> {
+        debug_assert!(!rights.contains(Rights::COUNTED), "no reference for each page");
+        let first = index_at(start, 0);
+        assert!(first as u64 + count <= ENTRIES as u64, "the pages share a table");
+        let table = self.leaf_table_for(start)?;
+        for (index, page) in (first..first + count as usize).zip(0..) {
+            if read(table, index) == 0 {
+                write(table, index, Entry::new(Phys(phys.0 + page * PAGE as u64), rights).0);
+            }
+        }
+        Ok(())
     }
 
     /// Gives each mapped page of `start..end` to `change`, which says what to put in its place.
@@ -284,6 +308,20 @@ mod tests {
             assert_eq!(table.get(UserAddr(address)).expect("mapped").phys(), phys);
             assert_eq!(table.get(UserAddr(address + 0x1000)), None);
         }
+    }
+
+    #[test]
+    fn filling_leaves_what_is_mapped_alone() {
+        frame::initialise_for_tests();
+        let mut table = PageTable::new().expect("memory");
+        let start = UserAddr(0x40_0000);
+        let (phys, entry) = counted();
+        table.set(start.add(0x2000), entry).expect("memory");
+        let rights = Rights::PRESENT | Rights::USER;
+        table.fill(start, Phys(0x10_0000_0000), 4, rights).expect("memory");
+        let found = |page: u64| table.get(start.add(page * 0x1000)).map(Entry::phys);
+        let image = |page: u64| Some(Phys(0x10_0000_0000 + page * 0x1000));
+        assert_eq!([0, 1, 2, 3, 4].map(found), [image(0), image(1), Some(phys), image(3), None]);
     }
 
     #[test]
