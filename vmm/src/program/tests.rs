@@ -6,25 +6,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::Console;
 
 fn config(program: &Path) -> Config {
-    Config {
-        memory_bytes: 256 << 20,
-        cpu_count: 1,
-        program: program.into(),
-        arguments: Vec::new(),
-        environment: Vec::new(),
-        cwd: None,
-        additions: Vec::new(),
-        root: None,
-        kernel: None,
-        cmdline: String::new(),
-        timeout: None,
-        stats: None,
-        verbose: false,
-        console: Console::Stdio,
-    }
+    Config::new(program)
 }
 
 fn executable(directory: &TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {

@@ -13,25 +13,9 @@ use tempfile::TempDir;
 
 use super::tree::Kind;
 use super::*;
-use crate::config::Console;
 
 fn config(program: &str) -> Config {
-    Config {
-        memory_bytes: 256 << 20,
-        cpu_count: 1,
-        program: program.into(),
-        arguments: Vec::new(),
-        environment: Vec::new(),
-        cwd: Some("/".into()),
-        additions: Vec::new(),
-        root: None,
-        kernel: None,
-        cmdline: String::new(),
-        timeout: None,
-        stats: None,
-        verbose: false,
-        console: Console::Stdio,
-    }
+    Config::new(program).cwd("/")
 }
 
 fn build_for(config: &Config) -> Root {
@@ -458,7 +442,7 @@ fn additions_are_merged() {
     assert_eq!(fs::read_link(extracted.join("data/tree/bin/alias")).unwrap(), Path::new("tool"));
     assert!(extracted.join("data/copy").symlink_metadata().unwrap().is_file());
     assert!(extracted.join("data/tree/bin/sub").is_dir());
-    assert!(extracted.join("work/here").is_dir());
+    assert!(extracted.join("srv/here").is_dir());
     assert_eq!(fs::read(extracted.join("etc/passwd")).unwrap(), fs::read("/etc/passwd").unwrap());
 
     config.additions = vec![addition(Path::new("/etc/passwd"), "/bin/echo/x")];
