@@ -83,6 +83,24 @@ pub fn enter_user(frame: &UserFrame) -> ! {
 
 global_asm!(
     r#"
+    /* The rest of a UserFrame, once RDI has been pushed. */
+    .macro push_registers
+    push    rsi
+    push    rdx
+    push    r10
+    push    r8
+    push    r9
+    push    rax
+    push    rcx
+    push    r11
+    push    rbx
+    push    rbp
+    push    r12
+    push    r13
+    push    r14
+    push    r15
+    .endm
+
     .section .text.entry, "ax"
     .balign 64
     .global syscall_entry
@@ -181,20 +199,7 @@ trap_return:
 
     /* RDI was pushed and holds the vector; below it lie the error code and the processor's frame. */
 trap_common:
-    push    rsi
-    push    rdx
-    push    r10
-    push    r8
-    push    r9
-    push    rax
-    push    rcx
-    push    r11
-    push    rbx
-    push    rbp
-    push    r12
-    push    r13
-    push    r14
-    push    r15
+    push_registers
     test    byte ptr [rsp + {cs}], 3
     jz      2f
     swapgs
@@ -207,20 +212,7 @@ trap_common:
 
     /* A trap on a stack of its own, at any moment: GS may be either's, whatever CS says. */
 paranoid_common:
-    push    rsi
-    push    rdx
-    push    r10
-    push    r8
-    push    r9
-    push    rax
-    push    rcx
-    push    r11
-    push    rbx
-    push    rbp
-    push    r12
-    push    r13
-    push    r14
-    push    r15
+    push_registers
     mov     ebx, edi
     mov     ecx, 0xc0000101
     rdmsr
