@@ -101,6 +101,7 @@ impl Task {
     /// A task 1 with nothing in it.
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
+        crate::mm::frame::initialise_for_tests();
         let space = Space::new().expect("memory");
         Self::first(Credentials::default(), space, FdTable::new(), FsContext::for_tests())
     }
